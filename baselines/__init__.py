@@ -1,0 +1,1 @@
+"""Query strategies that every comparison needs."""

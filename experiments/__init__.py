@@ -1,0 +1,1 @@
+"""Experiments that compare training and query strategies over annotation budgets."""

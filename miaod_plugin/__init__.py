@@ -1,0 +1,1 @@
+"""Active learning for object detection with a scikit-learn / modAL interface."""

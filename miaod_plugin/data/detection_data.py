@@ -1,0 +1,48 @@
+"""The one data structure every loader returns and every experiment reads."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """Images with their targets, one row per image.
+
+    Parameters
+    ----------
+    X : ndarray
+        ``(n,)`` image paths (str) or ``(n, H, W, 3)`` uint8 images.
+    y : ndarray of object, shape (n,)
+        One dict per image: ``boxes`` float32 ``(m, 4)`` as absolute ``x1, y1, x2, y2`` pixels, ``labels`` int64 ``(m,)``
+        in ``0..C-1``, optional ``difficult`` and ``iscrowd`` bool ``(m,)``. ``None`` stands for an unlabelled image.
+    classes : tuple of str
+        Class names, in label order.
+    ids : ndarray of str, shape (n,)
+        A unique name for each image.
+    split : str
+        Name of the split the images come from.
+    category_ids : tuple of int, optional
+        COCO category id of each label; ``None`` for data that has none.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...]
+    ids: np.ndarray
+    split: str
+    category_ids: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def subset(self, indices) -> "DetectionData":
+        """Return the rows at `indices`, in that order."""
+        return replace(self, X=self.X[indices], y=self.y[indices], ids=self.ids[indices])
+
+
+def make_targets(targets) -> np.ndarray:
+    """Return a 1-D object array of target dicts (or ``None``), the shape that survives modAL's stacking and indexing."""
+    array = np.empty(len(targets), dtype=object)
+    array[:] = targets
+    return array
