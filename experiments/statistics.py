@@ -1,0 +1,297 @@
+"""What can be said about the arms of an experiment: pure functions on result rows and plain arrays.
+
+A *row* is a mapping with ``arm``, ``seed``, ``cycle``, an amount of labels (``images``, ``boxes``, ...) and a metric
+(``ap50``, ...), one per arm, seed and cycle, as in ``results.csv``. Rows whose metric is ``None`` or ``nan`` are left
+out. Results are plain Python (float, int, None), ready for JSON; ``None`` stands for "cannot be said".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from scipy import integrate, stats
+
+from miaod_plugin.errors import ConfigError, MiaodError, did_you_mean
+
+CONFIDENCE = 0.95
+ENOUGH_SEEDS = 5  # three is the field's custom, but their t interval is 4.3 standard errors wide on either side
+
+Row = Mapping[str, object]
+
+
+def seeds_note(n: int) -> str | None:
+    """Return what a reader must know about a result of `n` seeds, or ``None`` when they are enough."""
+    if n < 2:
+        return f"{n} seed{'' if n == 1 else 's'}: no standard deviation, interval or test"
+    return f"only {n} seeds: read intervals and p-values with care" if n < ENOUGH_SEEDS else None
+
+
+def describe(values: Sequence[float]) -> dict:
+    """Mean, standard deviation (n - 1) and 95 % Student t interval of the mean.
+
+    Returns
+    -------
+    dict
+        ``n``, ``mean``, ``sd``, ``low``, ``high``, ``few`` (fewer than five values). ``mean`` is ``None`` without a
+        value; ``sd``, ``low`` and ``high`` with fewer than two.
+    """
+    values = np.asarray(values, dtype=float)
+    n = len(values)
+    summary = {"n": n, "mean": None, "sd": None, "low": None, "high": None, "few": n < ENOUGH_SEEDS}
+    if n:
+        summary["mean"] = mean = float(values.mean())
+    if n > 1:
+        summary["sd"] = sd = float(values.std(ddof=1))
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5
+        summary |= {"low": mean - half, "high": mean + half}
+    return summary
+
+
+def budget_table(rows: Iterable[Row], metric: str = "ap50", x: str = "images", full: float | None = None) -> list[dict]:
+    """One row per arm and cycle: the seeds' metric described, at their mean amount of labels.
+
+    Parameters
+    ----------
+    full : float, optional
+        The metric under full supervision (mean over seeds).
+
+    Returns
+    -------
+    list of dict
+        ``arm``, ``cycle``, `x` (mean over the seeds), what :func:`describe` returns, and ``ratio``: mean / `full`.
+    """
+    table = []
+    for arm, seeds in _curves(rows, metric, x).items():
+        for cycle in sorted({cycle for curve in seeds.values() for cycle in curve}):
+            points = [curve[cycle] for curve in seeds.values() if cycle in curve]
+            summary = describe([value for _, value in points])
+            amount = float(np.mean([amount for amount, _ in points]))
+            table.append({"arm": arm, "cycle": cycle, x: amount, **summary, "ratio": ratio(summary["mean"], full)})
+    return table
+
+
+def ratio(value: float | None, full: float | None) -> float | None:
+    """Return `value` as a fraction of full supervision; ``None`` without either or when `full` is 0."""
+    return None if value is None or not full else value / full
+
+
+def area_under_curve(x: Sequence[float], y: Sequence[float], limits: tuple[float, float] | None = None) -> float:
+    """Trapezoid area under ``y(x)`` divided by the x range: the mean metric over the budgets, in the metric's unit.
+
+    Parameters
+    ----------
+    x, y : sequences of float, shape (n,)
+        `x` never decreasing, at least two points apart.
+    limits : (low, high), optional
+        Part of the x range to take, within it; ``y`` is interpolated linearly at its ends.
+
+    Raises
+    ------
+    MiaodError
+        Fewer than two points, `x` decreasing or constant, `y` of another length, or `limits` outside of `x`.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2 or (np.diff(x) < 0).any() or x[0] == x[-1]:
+        raise MiaodError(f"an area needs two increasing x or more and as many y, got x={x.tolist()}, y={y.tolist()}")
+    low, high = limits or (x[0], x[-1])
+    if not x[0] <= low < high <= x[-1]:
+        raise MiaodError(f"limits={limits} must be an interval within {x[0]:g}..{x[-1]:g}")
+    inside = (x > low) & (x < high)
+    y_low, y_high = np.interp([low, high], x, y)
+    area = integrate.trapezoid([y_low, *y[inside], y_high], [low, *x[inside], high])
+    return float(area / (high - low))
+
+
+def areas(rows: Iterable[Row], metric: str = "ap50", x: str = "images") -> dict[str, dict]:
+    """Area under the budget curve of every arm and seed, ``{arm: {seed: area}}``.
+
+    All areas are taken over the range of x that all complete curves cover, else an arm that picks crowded images would
+    be compared over other amounts of boxes. A curve that lacks a cycle which others have is not complete: no area.
+    """
+    curves = _curves(rows, metric, x)
+    cycles = {cycle for seeds in curves.values() for curve in seeds.values() for cycle in curve}
+    points = {
+        (arm, seed): np.array([curve[cycle] for cycle in sorted(cycles)])
+        for arm, seeds in curves.items()
+        for seed, curve in seeds.items()
+        if len(cycles) > 1 and curve.keys() == cycles
+    }
+    result = {arm: {} for arm in curves}
+    low = max((float(curve[0, 0]) for curve in points.values()), default=0.0)
+    high = min((float(curve[-1, 0]) for curve in points.values()), default=0.0)
+    if low < high:
+        for (arm, seed), curve in points.items():
+            result[arm][seed] = area_under_curve(curve[:, 0], curve[:, 1], (low, high))
+    return result
+
+
+def paired_difference(values: Mapping, reference: Mapping) -> dict:
+    """Difference to the reference over the seeds that both have, ``{seed: value}`` each.
+
+    Returns
+    -------
+    dict
+        What :func:`describe` says of the differences (``n`` common seeds), and ``p_value`` of the two-sided paired
+        t-test (:func:`scipy.stats.ttest_rel`): ``None`` with fewer than two common seeds, or when all differences are
+        equal, where the test is not defined (arms that share their cycle-0 model differ by exactly 0).
+    """
+    seeds = [seed for seed in values if seed in reference]
+    a, b = np.array([[values[seed], reference[seed]] for seed in seeds], dtype=float).reshape(-1, 2).T
+    summary = describe(a - b)
+    testable = len(seeds) > 1 and np.ptp(a - b) > 1e-12  # less is rounding
+    return summary | {"p_value": float(stats.ttest_rel(a, b).pvalue) if testable else None}
+
+
+def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: str = "images") -> list[dict]:
+    """Every other arm against the arm `reference`, per cycle and for the area under the curve.
+
+    Returns
+    -------
+    list of dict
+        ``arm``, ``cycle`` (a number or ``"area"``) and what :func:`paired_difference` returns.
+
+    Raises
+    ------
+    ConfigError
+        No such arm.
+    """
+    rows = list(rows)
+    curves, area = _curves(rows, metric, x), areas(rows, metric, x)
+    _check_arm(reference, curves)
+    table = []
+    for arm in (arm for arm in curves if arm != reference):
+        cycles = {cycle for name in (arm, reference) for curve in curves[name].values() for cycle in curve}
+        for cycle in sorted(cycles):
+            at_cycle = [
+                {seed: curve[cycle][1] for seed, curve in curves[name].items() if cycle in curve}
+                for name in (arm, reference)
+            ]
+            table.append({"arm": arm, "cycle": cycle, **paired_difference(*at_cycle)})
+        table.append({"arm": arm, "cycle": "area", **paired_difference(area[arm], area[reference])})
+    return table
+
+
+def first_reach(points: Sequence[tuple[float, float]], target: float) -> float | None:
+    """Smallest x at which the line through the points ``(x, y)`` reaches `target`, ``None`` if it never does."""
+    if points and points[0][1] >= target:
+        return float(points[0][0])
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if y1 >= target:
+            return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
+    return None
+
+
+def labels_saved(rows: Iterable[Row], reference: str, metric: str = "ap50", x: str = "images") -> dict[str, dict]:
+    """How many labels each arm needs for the final metric of the arm `reference`, on the curves of the means.
+
+    Returns
+    -------
+    dict
+        Per arm: ``target`` (the reference's final metric), `x` (labels at which the arm first reaches it, interpolated
+        linearly), ``fraction`` (of the labels that the reference has at its end) and ``saved`` (1 - fraction); the last
+        three are ``None`` when it never does. The reference itself saves something if it had been there before.
+
+    Raises
+    ------
+    ConfigError
+        No such arm.
+    """
+    rows = list(rows)
+    curves = {arm: [] for arm in _curves(rows, metric, x)}
+    _check_arm(reference, curves)
+    for row in budget_table(rows, metric, x):
+        curves[row["arm"]].append((row[x], row["mean"]))
+    final_x, target = curves[reference][-1] if curves[reference] else (None, None)
+    result = {}
+    for arm, points in curves.items():
+        reached = None if target is None else first_reach(points, target)
+        fraction = None if reached is None else reached / final_x
+        saved = None if fraction is None else 1 - fraction
+        result[arm] = {"target": target, x: reached, "fraction": fraction, "saved": saved}
+    return result
+
+
+def class_counts(targets: Iterable[Mapping], num_classes: int) -> list[int]:
+    """Number of boxes of each class in `targets` (dicts with ``labels``)."""
+    labels = [np.asarray(target["labels"], dtype=np.int64) for target in targets]
+    return np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=num_classes).tolist()
+
+
+def class_balance(selected: Sequence[int], pool: Sequence[int], smoothing: float = 1.0) -> dict:
+    """Compare the class counts of what was selected with those of the pool it was selected from.
+
+    Both counts get `smoothing` boxes added to each class (Laplace) before they become shares, so that a class that was
+    never selected, or is not in the pool, gives a finite value.
+
+    Returns
+    -------
+    dict
+        ``share`` and ``pool_share`` (smoothed, each sums to 1) and ``kl``: KL(selected || pool) in nats, 0 when the
+        balance is the pool's.
+    """
+    p, q = np.asarray(selected, dtype=float) + smoothing, np.asarray(pool, dtype=float) + smoothing
+    return {"share": (p / p.sum()).tolist(), "pool_share": (q / q.sum()).tolist(), "kl": float(stats.entropy(p, q))}
+
+
+def overlap(labelled: Mapping[str, Sequence[Iterable[str]]], initial: Iterable[str]) -> list[dict]:
+    """Jaccard overlap of what each two arms of one seed have had labelled up to each cycle.
+
+    Parameters
+    ----------
+    labelled : mapping
+        Per arm one collection of labelled ids per cycle, cumulative.
+    initial : iterable of str
+        The ids of the shared initial set, which do not count.
+
+    Returns
+    -------
+    list of dict
+        ``cycle``, ``arm``, ``other`` and ``jaccard`` (intersection / union; ``None`` while neither has selected
+        anything) for every pair and every cycle that all arms have.
+    """
+    initial = set(initial)
+    arms = list(labelled)
+    table = []
+    for cycle, of_arms in enumerate(zip(*labelled.values(), strict=False)):
+        chosen = [set(ids) - initial for ids in of_arms]
+        for i, arm in enumerate(arms):
+            for j in range(i + 1, len(arms)):
+                union = len(chosen[i] | chosen[j])
+                jaccard = len(chosen[i] & chosen[j]) / union if union else None
+                table.append({"cycle": cycle, "arm": arm, "other": arms[j], "jaccard": jaccard})
+    return table
+
+
+def ranks(rows: Iterable[Row], metric: str = "ap50") -> dict[str, dict]:
+    """Rank of each arm among all arms (1 is best, equal values share the mean rank), averaged over the seeds.
+
+    Returns
+    -------
+    dict
+        Per arm: ``cycles`` ``{cycle: mean rank}`` and ``mean``, the mean of those (``None`` if there are none). A seed
+        and cycle at which an arm is missing is left out.
+    """
+    curves = _curves(rows, metric, "cycle")
+    cells: dict[int, list] = {}
+    for seed in next(iter(curves.values()), {}):
+        of_arms = [seeds.get(seed, {}) for seeds in curves.values()]
+        for cycle in set.intersection(*(set(curve) for curve in of_arms)):
+            cells.setdefault(cycle, []).append(stats.rankdata([-curve[cycle][1] for curve in of_arms]))
+    means = {cycle: np.mean(cells[cycle], axis=0).tolist() for cycle in sorted(cells)}
+    by_arm = {arm: {cycle: rank[i] for cycle, rank in means.items()} for i, arm in enumerate(curves)}
+    return {arm: {"cycles": c, "mean": float(np.mean(list(c.values()))) if c else None} for arm, c in by_arm.items()}
+
+
+def _curves(rows: Iterable[Row], metric: str, x: str) -> dict[str, dict]:
+    """Rows as ``{arm: {seed: {cycle: (x, metric)}}}``, arms and seeds in the order in which they come."""
+    curves: dict[str, dict] = {}
+    for row in rows:
+        seeds = curves.setdefault(row["arm"], {})
+        if row[metric] is not None and not np.isnan(row[metric]):
+            seeds.setdefault(row["seed"], {})[row["cycle"]] = (float(row[x]), float(row[metric]))
+    return curves
+
+
+def _check_arm(name: str, arms: Iterable[str]) -> None:
+    if name not in arms:
+        raise ConfigError(f"reference: there is no arm {name!r}{did_you_mean(name, arms)}")
