@@ -13,7 +13,11 @@ class DataError(MiaodError):
 
 
 class ConfigError(MiaodError):
-    """An experiment file or a parameter is wrong; the message names the file, the key, the value and what is allowed."""
+    """An experiment file or a parameter is wrong; the message names the key, the value and what is allowed."""
+
+
+class TrainingError(MiaodError):
+    """A training cannot go on; the message names the step, the losses and what to change."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

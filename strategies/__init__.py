@@ -1,1 +1,5 @@
 """Published query strategies."""
+
+from miaod_plugin.strategies.miaod import MIAODSampling
+
+__all__ = ["MIAODSampling"]

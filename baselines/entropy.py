@@ -1,0 +1,65 @@
+"""Selection by the entropy of the class scores."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.query import QueryStrategy
+
+_OVER = ("detections", "instances")
+_AGGREGATE = ("max", "mean", "sum")
+
+
+class EntropySampling(QueryStrategy):
+    """Choose the images whose class scores are the least certain.
+
+    The entropy of an instance is the sum over classes of the binary entropy of its score; an image aggregates those of
+    its detections, or of all its instances. An image without any detection has utility 0.
+
+    Parameters
+    ----------
+    over : {"detections", "instances"}
+        The detections that survive the score threshold and non-maximum suppression (each has the score of its class
+        alone), or every instance of the detector.
+    aggregate : {"max", "mean", "sum"}
+    random_state : int, optional
+        Unused: the selection is deterministic. Every strategy has it.
+
+    References
+    ----------
+    Settles, *Active Learning Literature Survey*, 2009, section 3.1. Roy et al., *Deep active learning for object
+    detection*, BMVC 2018, for the aggregation over a detector's outputs.
+    """
+
+    def __init__(self, over: str = "detections", aggregate: str = "max", random_state: int | None = None):
+        self.over = over
+        self.aggregate = aggregate
+        self.random_state = random_state
+
+    def utilities(self, estimator, X) -> np.ndarray:
+        """Return the aggregated entropy of each image in nats, ``(n,)``."""
+        for name, value, allowed in (("over", self.over, _OVER), ("aggregate", self.aggregate, _AGGREGATE)):
+            if value not in allowed:
+                raise ConfigError(f"{name}: {value!r} is not known{did_you_mean(str(value), allowed)}")
+        reducer = self._detection_entropy if self.over == "detections" else self._instance_entropy
+        return estimator.map_pool(X, {"entropy": reducer})["entropy"]
+
+    def _detection_entropy(self, outputs) -> Tensor:
+        images = [binary_entropy(detections["scores"]) for detections in outputs.detections]
+        return torch.stack([self._aggregate(entropy) for entropy in images])
+
+    def _instance_entropy(self, outputs) -> Tensor:
+        entropy = binary_entropy(torch.cat(outputs.logits, dim=1).sigmoid()).sum(dim=2)
+        if outputs.valid is None:
+            return torch.stack([self._aggregate(image) for image in entropy])
+        valid = torch.cat(outputs.valid, dim=1)
+        return torch.stack([self._aggregate(image[mask]) for image, mask in zip(entropy, valid, strict=True)])
+
+    def _aggregate(self, entropy: Tensor) -> Tensor:
+        return getattr(entropy, self.aggregate)() if len(entropy) else entropy.sum()
+
+
+def binary_entropy(p: Tensor) -> Tensor:
+    """Return ``-p log p - (1 - p) log(1 - p)`` in nats, elementwise; 0 at 0 and 1."""
+    return torch.special.entr(p) + torch.special.entr(1 - p)

@@ -1,0 +1,23 @@
+"""Random selection, the baseline of every comparison."""
+
+import numpy as np
+
+from miaod_plugin.estimator import seed_of
+from miaod_plugin.query import QueryStrategy
+
+
+class RandomSampling(QueryStrategy):
+    """Choose images uniformly at random, without a look at them.
+
+    Parameters
+    ----------
+    random_state : int, optional
+        Seed. With an int, the same pool gives the same answer.
+    """
+
+    def __init__(self, random_state: int | None = None):
+        self.random_state = random_state
+
+    def utilities(self, estimator, X) -> np.ndarray:
+        """Return uniform random numbers in 0..1, ``(n,)``."""
+        return np.random.default_rng(seed_of(self.random_state)).random(len(X))

@@ -1,0 +1,105 @@
+"""The batches of a training: which images each step sees, read, moved to the device and flipped."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import horizontal_flip
+
+from miaod_plugin.data import read_image
+
+
+class TrainingImages(Dataset):
+    """Labelled images with their boxes, then unlabelled ones: item i is ``(image uint8 (3, H, W), target or None)``."""
+
+    def __init__(self, labeled, targets, unlabeled):
+        self.labeled, self.targets, self.unlabeled = labeled, targets, unlabeled
+
+    def digest(self) -> bytes:
+        """Return a hash of which images these are and how they are annotated."""
+        digest = hashlib.sha256()
+        for images in (self.labeled, self.unlabeled):
+            array = np.ascontiguousarray(images)
+            digest.update(str((array.dtype, array.shape)).encode() + array.tobytes())
+        for target in map(training_target, self.targets):
+            digest.update(target["boxes"].numpy().tobytes() + target["labels"].numpy().tobytes())
+        return digest.digest()
+
+    def __len__(self) -> int:
+        return len(self.labeled) + len(self.unlabeled)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict | None]:
+        if index < len(self.labeled):
+            return read_image(self.labeled[index]), training_target(self.targets[index])
+        return read_image(self.unlabeled[index - len(self.labeled)]), None
+
+
+def training_target(target: dict) -> dict[str, Tensor]:
+    """Return the boxes and labels to learn from; difficult objects and crowds are left out."""
+    boxes = torch.as_tensor(np.asarray(target["boxes"], np.float32)).reshape(-1, 4)
+    labels = torch.as_tensor(np.asarray(target["labels"], np.int64))
+    keep = torch.ones(len(boxes), dtype=torch.bool)
+    for flag in ("difficult", "iscrowd"):
+        if flag in target:
+            keep &= ~torch.as_tensor(np.asarray(target[flag], bool))
+    return {"boxes": boxes[keep], "labels": labels[keep]}
+
+
+def load_batches(
+    images: TrainingImages, stage, skip: int, settings, seed: tuple[int, ...]
+) -> Iterator[tuple[list[Tensor], list[dict] | None]]:
+    """Yield a round's batches ``(images, targets)`` from step `skip` on; targets are ``None`` for unlabelled images."""
+    labeled = _shuffled(len(images.labeled), settings.batch_size, (*seed, 0))
+    unlabeled = _shuffled(len(images.unlabeled), settings.batch_size, (*seed, 1))
+    batches = []
+    for step in range(stage.steps):
+        if stage.kind != "label" and step % 2:
+            batches.append([len(images.labeled) + index for index in next(unlabeled)])
+        else:
+            batches.append(next(labeled))
+    return iter(
+        DataLoader(
+            images,
+            batch_sampler=batches[skip:],
+            collate_fn=_collate,
+            num_workers=settings.num_workers,
+            generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
+        )
+    )
+
+
+def _shuffled(count: int, batch_size: int, seed: tuple[int, ...]) -> Iterator[list[int]]:
+    """Yield batches of indices without end: permutation after permutation, each batch full and without repetition."""
+    rng = np.random.default_rng(seed)
+    size, queue = min(batch_size, count), []
+    while count:
+        if len(queue) < size:
+            fresh = rng.permutation(count).tolist()
+            # indices still queued go behind, so that none appears twice in the batch that spans two permutations
+            queue += [i for i in fresh if i not in queue] + [i for i in fresh if i in queue]
+        yield queue[:size]
+        queue = queue[size:]
+
+
+def _collate(items: list[tuple[Tensor, dict | None]]) -> tuple[list[Tensor], list[dict] | None]:
+    images, targets = map(list, zip(*items, strict=True))
+    return images, None if targets[0] is None else targets
+
+
+def augment(
+    images: list[Tensor], targets: list[dict] | None, probability: float, seed: tuple[int, ...], device: torch.device
+) -> tuple[list[Tensor], list[dict] | None]:
+    """Move a batch to the device as floats in 0..1, and flip each image with its boxes with the given probability."""
+    flips = np.random.default_rng(seed).random(len(images)) < probability
+    images = [image.to(device, non_blocking=True).float().div_(255) for image in images]
+    if targets is not None:
+        targets = [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets]
+    for i in np.flatnonzero(flips):
+        images[i] = horizontal_flip(images[i])
+        if targets is not None:
+            width, boxes = images[i].shape[-1], targets[i]["boxes"]
+            targets[i]["boxes"] = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+    return images, targets

@@ -1,0 +1,117 @@
+"""Backbones: torchvision's with a feature pyramid, and a small one for small images."""
+
+from collections import OrderedDict
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, mobilenet_v2, resnet50
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from miaod_plugin.errors import ConfigError
+
+# Stages end at strides 4, 8, 16 and 32; freezing counts them from the image.
+RESNET_STAGES = (("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",))
+MOBILENET_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 7), (7, 14), (14, 18)))
+
+
+def resnet50_fpn(
+    weights: str | Path | None, frozen_batch_norm: bool, frozen_stages: int, fpn_channels: int
+) -> BackboneWithFPN:
+    """Return ResNet-50 with pyramid levels P3 to P7; see `pyramid` for the parameters."""
+    build = partial(resnet50, norm_layer=FrozenBatchNorm2d if frozen_batch_norm else nn.BatchNorm2d)
+    body = load_weights(build, weights, ResNet50_Weights.DEFAULT)
+    freeze_stages(body, RESNET_STAGES, frozen_stages)
+    return pyramid(body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [512, 1024, 2048], fpn_channels)
+
+
+def mobilenet_v2_fpn(
+    weights: str | Path | None, frozen_batch_norm: bool, frozen_stages: int, fpn_channels: int
+) -> BackboneWithFPN:
+    """Return MobileNetV2 (without its last 1 x 1 convolution) with pyramid levels P3 to P7; see `pyramid`."""
+    build = partial(mobilenet_v2, norm_layer=FrozenBatchNorm2d if frozen_batch_norm else nn.BatchNorm2d)
+    body = load_weights(build, weights, MobileNet_V2_Weights.DEFAULT).features
+    freeze_stages(body, MOBILENET_STAGES, frozen_stages)
+    return pyramid(body, {"6": "0", "13": "1", "17": "2"}, [32, 96, 320], fpn_channels)
+
+
+def pyramid(body: nn.Module, return_layers: dict[str, str], channels: list[int], out_channels: int) -> BackboneWithFPN:
+    """Put a feature pyramid of `out_channels` on the stages of stride 8, 16, 32, with two extra levels (RetinaNet)."""
+    extra = LastLevelP6P7(out_channels, out_channels)
+    return BackboneWithFPN(body, return_layers, channels, out_channels, extra_blocks=extra)
+
+
+def load_weights(build, weights: str | Path | None, default) -> nn.Module:
+    """Build a classification network with torchvision's weights (``"DEFAULT"``, downloaded), a local file's, or none.
+
+    A file holds a state dict of the torchvision model, read without unpickling code (`weights_only`).
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not a state dict or does not fit the network.
+    """
+    if weights is None:
+        return build()
+    if weights == "DEFAULT":
+        return build(weights=default)
+    path = Path(weights)
+    if not path.is_file():
+        raise ConfigError(
+            f"weights: {path} is not a file; give 'DEFAULT', a state dict's path, or nothing for random ones"
+        )
+    network = build()
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"weights: {path} does not fit {type(network).__name__}: {reason}") from error
+    return network
+
+
+def freeze_stages(body: nn.Module, stages: tuple[tuple[str, ...], ...], count: int) -> None:
+    """Stop the parameters of the first `count` stages from training."""
+    if not 0 <= count <= len(stages):
+        raise ConfigError(f"frozen_stages: {count!r} is not allowed; give 0 to {len(stages)}")
+    for stage in stages[:count]:
+        for name in stage:
+            getattr(body, name).requires_grad_(False)
+
+
+class TinyBackbone(nn.Module):
+    """A small convolutional network with a pyramid of strides 8, 16 and 32, trained in seconds on a CPU."""
+
+    def __init__(self, width: int = 16, out_channels: int = 64):
+        super().__init__()
+        widths = [width, 2 * width, 3 * width, 4 * width, 4 * width]
+        self.stem = nn.Sequential(_conv(3, widths[0], 2), _conv(widths[0], widths[1], 2))
+        self.stages = nn.ModuleList(
+            nn.Sequential(_conv(before, after, 2), _conv(after, after, 1)) for before, after in pairwise(widths[1:])
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in widths[2:])
+        self.out_channels = out_channels
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        x, stages = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            stages.append(x)
+        level, levels = None, OrderedDict()
+        for i in reversed(range(len(stages))):
+            lateral = self.lateral[i](stages[i])
+            level = lateral if level is None else lateral + F.interpolate(level, size=lateral.shape[-2:])
+            levels[str(i)] = level
+        return OrderedDict(sorted(levels.items()))
+
+
+def _conv(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,179 @@
+"""What a detector must offer to be trained and queried: the adapter contract, and the network MI-AOD builds from it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Features:
+    """What a detector computes once for a batch of images, before any classifier.
+
+    Attributes
+    ----------
+    maps : list of Tensor, each (B, D_l, H_l, W_l)
+        One feature map per level, what the classifiers read.
+    anchors : Tensor, (A, 4)
+        The instances' reference boxes ``x1, y1, x2, y2`` in pixels of the resized images, all levels in order.
+    image_sizes : list of (int, int)
+        Height and width of each resized image, without padding.
+    original_sizes : list of (int, int)
+        Height and width of each image as it was given; detections are in these pixels.
+    targets : list of dict or None
+        ``boxes`` and ``labels`` per image in pixels of the resized images.
+    valid : list of Tensor of bool, each (B, A_l), or None
+        Instances on the image rather than on padding; ``None`` when nothing was padded.
+    """
+
+    maps: list[Tensor]
+    anchors: Tensor
+    image_sizes: list[tuple[int, int]]
+    original_sizes: list[tuple[int, int]]
+    targets: list[dict[str, Tensor]] | None = None
+    valid: list[Tensor] | None = None
+
+
+class Detector(nn.Module):
+    """A detector seen as MI-AOD sees it: instances, with classifiers that can be built more than once.
+
+    A subclass wraps a detection network and implements the methods below. Labels are ``0..num_classes-1`` without a
+    background class; images are float tensors ``(3, H, W)`` in 0..1, of any sizes.
+    """
+
+    num_classes: int
+
+    def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
+        """Resize and normalise the images (and their targets), and compute everything the classifiers need."""
+        raise NotImplementedError
+
+    def build_classifier(self) -> nn.Module:
+        """Return a freshly initialised classification head: feature maps -> logits per level, each ``(B, A_l, C)``."""
+        raise NotImplementedError
+
+    def box_outputs(self, features: Features) -> Tensor:
+        """Return the box regression of every instance, ``(B, A, 4)``."""
+        raise NotImplementedError
+
+    def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
+        """Return the named parts of the detection loss, the classification part averaged over the classifiers.
+
+        Parameters
+        ----------
+        heads : list over classifiers of lists over levels of Tensor, each (B, A_l, C)
+        boxes : Tensor, (B, A, 4)
+        features : Features
+            With ``targets``; an image may have no box.
+        """
+        raise NotImplementedError
+
+    def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        """Return ``boxes``, ``labels``, ``scores`` of each image in pixels of the image as given, best first."""
+        raise NotImplementedError
+
+
+@dataclass
+class InstanceOutputs:
+    """Everything a network says about the instances of a batch: what a reducer of `map_pool` gets.
+
+    Attributes
+    ----------
+    heads : list over classifiers of lists over levels of Tensor, each (B, A_l, C)
+        Class logits; one classifier for a supervised detector, f1 and f2 for MI-AOD.
+    mil_logits : list of Tensor, each (B, A_l, C), or None
+        Logits of the MIL head.
+    boxes : Tensor, (B, A, 4)
+        Box regression.
+    features : Features
+    """
+
+    heads: list[list[Tensor]]
+    mil_logits: list[Tensor] | None
+    boxes: Tensor
+    features: Features
+    network: "DetectionNetwork"
+
+    @property
+    def valid(self) -> list[Tensor] | None:
+        """Instances on the image rather than on padding, each ``(B, A_l)``; ``None`` when all are."""
+        return self.features.valid
+
+    @property
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each image as it was given, in pixels."""
+        return self.features.original_sizes
+
+    @cached_property
+    def logits(self) -> list[Tensor]:
+        """The class logits that detections are made from, each ``(B, A_l, C)``."""
+        if self.network.detect_with == "first":
+            return self.heads[0]
+        return [torch.stack(level).mean(dim=0) for level in zip(*self.heads, strict=True)]
+
+    @cached_property
+    def detections(self) -> list[dict[str, Tensor]]:
+        """``boxes``, ``labels``, ``scores`` of each image, best first."""
+        return self.network.detector.detections(self.logits, self.boxes, self.features)
+
+    @cached_property
+    def embeddings(self) -> Tensor:
+        """Average of each feature map over its image, levels side by side, ``(B, sum_l D_l)``."""
+        return torch.cat([self._average(level) for level in self.features.maps], dim=1)
+
+    def _average(self, level: Tensor) -> Tensor:
+        if self.valid is None:
+            return level.mean(dim=(2, 3))
+        inside = cells_inside(level.shape[-2:], self.features)[:, None].to(level)
+        return (level * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3)).clamp(min=1)
+
+    @property
+    def loss(self) -> dict[str, Tensor]:
+        """The named parts of the detection loss, the classification part averaged over the classifiers."""
+        return self.network.detector.loss(self.heads, self.boxes, self.features)
+
+
+def cells_inside(shape: tuple[int, int], features: Features) -> Tensor:
+    """Return which cells of a feature map of `shape` (H, W) have their centre on the image, bool ``(B, H, W)``."""
+    height, width = shape
+    device = features.maps[0].device
+    padded_height = max(h for h, _ in features.image_sizes)
+    padded_width = max(w for _, w in features.image_sizes)
+    rows = (torch.arange(height, device=device) + 0.5) * padded_height / height
+    columns = (torch.arange(width, device=device) + 0.5) * padded_width / width
+    sizes = torch.tensor(features.image_sizes, device=device)
+    return (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None, :]
+
+
+class DetectionNetwork(nn.Module):
+    """A detector with one classifier, or with MI-AOD's two adversarial classifiers f1, f2 and its MIL head.
+
+    Parameters
+    ----------
+    detector : Detector
+    adversarial : bool
+        Build f1, f2 and the MIL head (Figure 2 of the paper) rather than a single classifier.
+    detect_with : {"mean", "first"}
+        Make detections from the mean of the classifiers' logits, or from the first alone.
+    """
+
+    def __init__(self, detector: Detector, adversarial: bool = False, detect_with: str = "mean"):
+        super().__init__()
+        self.detector = detector
+        self.classifiers = nn.ModuleList(detector.build_classifier() for _ in range(2 if adversarial else 1))
+        self.mil_head = detector.build_classifier() if adversarial else None
+        self.detect_with = detect_with
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> InstanceOutputs:
+        """Compute the outputs of every instance; gradients reach the detector only if any of it trains."""
+        detector_trains = any(parameter.requires_grad for parameter in self.detector.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and detector_trains):
+            features = self.detector.features(images, targets)
+            boxes = self.detector.box_outputs(features)
+        return InstanceOutputs(
+            heads=[classifier(features.maps) for classifier in self.classifiers],
+            mil_logits=None if self.mil_head is None else self.mil_head(features.maps),
+            boxes=boxes,
+            features=features,
+            network=self,
+        )

@@ -1,0 +1,77 @@
+"""Anchor matching and losses over a whole batch at once.
+
+The same numbers as torchvision's `Matcher` and RetinaNet losses, which loop over the images in Python; for small
+networks that loop costs as much as the network.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.ops import box_iou, sigmoid_focal_loss
+
+
+def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground: float, background: float) -> Tensor:
+    """Return the box that each anchor is matched to, as torchvision's `Matcher` with low-quality matches.
+
+    Parameters
+    ----------
+    anchors : Tensor, (A, 4)
+    targets : list of B dicts with ``boxes`` (m, 4)
+    foreground, background : float
+        IoU from which an anchor is a positive, and below which it is a negative.
+
+    Returns
+    -------
+    Tensor of int64, (B, A)
+        Index of a box of the image, -1 for background, -2 for anchors between the two thresholds.
+    """
+    most = max(len(target["boxes"]) for target in targets)
+    if most == 0:
+        return torch.full((len(targets), len(anchors)), Matcher.BELOW_LOW_THRESHOLD, device=anchors.device)
+    boxes = torch.stack([F.pad(target["boxes"], (0, 0, 0, most - len(target["boxes"]))) for target in targets])
+    real = torch.stack([torch.arange(most, device=anchors.device) < len(target["boxes"]) for target in targets])
+    iou = box_iou(boxes.flatten(0, 1), anchors).view(len(targets), most, len(anchors))  # (B, M, A)
+    iou = torch.where(real[:, :, None], iou, -1.0)
+    best, nearest = iou.max(dim=1)
+    matches = torch.where(best < background, Matcher.BELOW_LOW_THRESHOLD, nearest)
+    matches = torch.where((best >= background) & (best < foreground), Matcher.BETWEEN_THRESHOLDS, matches)
+    # every box keeps the anchors that overlap it most, however little
+    closest = iou.amax(dim=2, keepdim=True)
+    kept = ((iou == closest) & (closest > 0)).any(dim=1)
+    return torch.where(kept, nearest, matches)
+
+
+def focal_loss(logits: Tensor, matches: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
+    """Return the focal loss, summed per image over anchors and classes, over its positives, mean over images -> scalar.
+
+    `logits` is ``(B, A, C)``, `matches` the result of `match_anchors`; anchors between the thresholds are left out.
+    """
+    positive = matches >= 0
+    wanted = torch.zeros_like(logits)
+    image, anchor = positive.nonzero(as_tuple=True)
+    wanted[image, anchor, _matched("labels", matches, targets)] = 1
+    loss = sigmoid_focal_loss(logits, wanted, reduction="none").sum(dim=2)
+    loss = loss * (matches != Matcher.BETWEEN_THRESHOLDS)
+    return (loss.sum(dim=1) / positive.sum(dim=1).clamp(min=1)).mean()
+
+
+def box_loss(
+    regression: Tensor, anchors: Tensor, matches: Tensor, targets: list[dict[str, Tensor]], coder: BoxCoder
+) -> Tensor:
+    """Return the L1 loss of the encoded boxes, summed per image, over its positives, mean over images -> scalar.
+
+    `regression` is ``(B, A, 4)``, `anchors` ``(A, 4)``.
+    """
+    positive = matches >= 0
+    image, anchor = positive.nonzero(as_tuple=True)
+    wanted = coder.encode_single(_matched("boxes", matches, targets), anchors[anchor])
+    loss = (regression[image, anchor] - wanted).abs().sum(dim=1)
+    return (loss / positive.sum(dim=1)[image]).sum() / len(targets)
+
+
+def _matched(key: str, matches: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
+    """Return the `key` of the box behind each positive anchor, images in order."""
+    starts = torch.tensor([0] + [len(target["boxes"]) for target in targets[:-1]], device=matches.device).cumsum(0)
+    positive = matches >= 0
+    return torch.cat([target[key] for target in targets])[(matches + starts[:, None])[positive]]

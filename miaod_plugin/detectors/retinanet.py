@@ -1,0 +1,211 @@
+"""torchvision's RetinaNet in three sizes, as MI-AOD needs it."""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.retinanet import RetinaNetHead
+
+from miaod_plugin.detectors.backbones import TinyBackbone, mobilenet_v2_fpn, resnet50_fpn
+from miaod_plugin.detectors.base import Detector, Features, cells_inside
+from miaod_plugin.detectors.matching import box_loss, focal_loss, match_anchors
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
+POSTPROCESSING = {"score_thresh": 0.05, "nms_thresh": 0.5, "detections_per_img": 100}
+
+
+class RetinaNetDetector(Detector):
+    """torchvision's `RetinaNet` behind the adapter contract.
+
+    Its transform, backbone, regression head, anchors, thresholds and post-processing are used as they are; matching and
+    losses give the same numbers for the batch at once.
+
+    Parameters
+    ----------
+    backbone : Module
+        Images -> feature maps, with `out_channels`.
+    num_classes : int
+    head_convs : int
+        3 x 3 convolutions in each head before its last layer.
+    **retinanet
+        Keyword arguments of `torchvision.models.detection.RetinaNet`.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, head_convs: int = 4, **retinanet):
+        super().__init__()
+        self.num_classes = num_classes
+        self.head_convs = head_convs
+        anchors = retinanet["anchor_generator"]
+        head = RetinaNetHead(backbone.out_channels, anchors.num_anchors_per_location()[0], num_classes)
+        head.regression_head.conv = head.regression_head.conv[:head_convs]
+        head.classification_head = nn.Identity()  # the network's classifiers take its place
+        self.retinanet = RetinaNet(backbone, num_classes, head=head, **retinanet)
+        self.anchors_per_cell = anchors.num_anchors_per_location()[0]
+
+    def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
+        original_sizes = [tuple(image.shape[-2:]) for image in images]
+        batch, targets = self.retinanet.transform(images, targets)
+        batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
+        maps = list(self.retinanet.backbone(batch.tensors).values())
+        anchors = self.retinanet.anchor_generator(batch, maps)[0]  # the same for every image of a batch
+        features = Features(maps, anchors, batch.image_sizes, original_sizes, targets)
+        if len(set(batch.image_sizes)) > 1:
+            inside = [cells_inside(level.shape[-2:], features) for level in maps]
+            features.valid = [cells.flatten(1).repeat_interleave(self.anchors_per_cell, dim=1) for cells in inside]
+        return features
+
+    def build_classifier(self) -> nn.Module:
+        return RetinaNetClassifier(
+            self.retinanet.backbone.out_channels, self.anchors_per_cell, self.num_classes, self.head_convs
+        )
+
+    def box_outputs(self, features: Features) -> Tensor:
+        return self.retinanet.head.regression_head(features.maps)
+
+    def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
+        matcher = self.retinanet.proposal_matcher
+        matches = match_anchors(features.anchors, features.targets, matcher.high_threshold, matcher.low_threshold)
+        classification = [focal_loss(torch.cat(levels, dim=1), matches, features.targets) for levels in heads]
+        return {
+            "classification": torch.stack(classification).mean(),
+            "box_regression": box_loss(boxes, features.anchors, matches, features.targets, self.retinanet.box_coder),
+        }
+
+    def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        sizes = [level.shape[1] for level in logits]
+        outputs = {"cls_logits": logits, "bbox_regression": list(boxes.split(sizes, dim=1))}
+        anchors = [list(features.anchors.split(sizes))] * len(features.image_sizes)
+        found = self.retinanet.postprocess_detections(outputs, anchors, features.image_sizes)
+        return self.retinanet.transform.postprocess(found, features.image_sizes, features.original_sizes)
+
+
+class RetinaNetClassifier(nn.Module):
+    """RetinaNet's classification head that keeps the levels apart: feature maps -> logits, each ``(B, A_l, C)``."""
+
+    def __init__(self, in_channels: int, anchors_per_cell: int, num_classes: int, convs: int = 4, prior: float = 0.01):
+        super().__init__()
+        layers = []
+        for _ in range(convs):
+            layers += [nn.Conv2d(in_channels, in_channels, 3, padding=1), nn.ReLU(inplace=True)]
+        self.conv = nn.Sequential(*layers)
+        self.class_logits = nn.Conv2d(in_channels, anchors_per_cell * num_classes, 3, padding=1)
+        self.num_classes = num_classes
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.class_logits.bias, -math.log((1 - prior) / prior))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        # (B, K * C, H, W) -> (B, H * W * K, C)
+        levels = [self.class_logits(self.conv(level)) for level in maps]
+        return [level.permute(0, 2, 3, 1).reshape(len(level), -1, self.num_classes) for level in levels]
+
+
+def retinanet_resnet50_fpn(
+    num_classes: int,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    min_size: int = 600,
+    max_size: int = 1000,
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
+    image_std: tuple[float, float, float] = IMAGENET_STD,
+    frozen_batch_norm: bool = True,
+    frozen_stages: int = 1,
+    fpn_channels: int = 256,
+    head_convs: int = 4,
+) -> RetinaNetDetector:
+    """Return RetinaNet with ResNet-50, the paper's main detector (section 4.1).
+
+    Parameters
+    ----------
+    weights : "DEFAULT", path or None
+        Backbone weights: torchvision's ImageNet weights (downloaded once), a local state dict, or random ones.
+    min_size, max_size : int
+        Images are resized so that the shorter side is `min_size` pixels, or the longer `max_size` if that is smaller.
+    image_mean, image_std : tuple of float
+        Normalisation of images in 0..1, as the backbone weights expect it.
+    frozen_batch_norm : bool
+        Keep BatchNorm at the backbone weights' statistics.
+    frozen_stages : int
+        Backbone stages that do not train, counted from the image (0 to 4).
+    fpn_channels, head_convs : int
+        Channels of the feature pyramid and its heads, and 3 x 3 convolutions in each head.
+    """
+    backbone = resnet50_fpn(weights, frozen_batch_norm, frozen_stages, fpn_channels)
+    return _with_pyramid(backbone, num_classes, head_convs, min_size, max_size, image_mean, image_std)
+
+
+def retinanet_mobilenet_v2_fpn(
+    num_classes: int,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    min_size: int = 320,
+    max_size: int = 640,
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
+    image_std: tuple[float, float, float] = IMAGENET_STD,
+    frozen_batch_norm: bool = True,
+    frozen_stages: int = 1,
+    fpn_channels: int = 128,
+    head_convs: int = 2,
+) -> RetinaNetDetector:
+    """Return RetinaNet with MobileNetV2, about a tenth of the cost; parameters as in `retinanet_resnet50_fpn`."""
+    backbone = mobilenet_v2_fpn(weights, frozen_batch_norm, frozen_stages, fpn_channels)
+    return _with_pyramid(backbone, num_classes, head_convs, min_size, max_size, image_mean, image_std)
+
+
+def _with_pyramid(
+    backbone: nn.Module,
+    num_classes: int,
+    head_convs: int,
+    min_size: int,
+    max_size: int,
+    image_mean: tuple[float, float, float],
+    image_std: tuple[float, float, float],
+) -> RetinaNetDetector:
+    """Put RetinaNet's heads on a pyramid P3 to P7, with anchors of 4 to 6.3 strides, three scales and three shapes."""
+    sizes = tuple(tuple(int(base * 2 ** (step / 3)) for step in range(3)) for base in (32, 64, 128, 256, 512))
+    return RetinaNetDetector(
+        backbone,
+        num_classes,
+        head_convs,
+        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        min_size=min_size,
+        max_size=max_size,
+        image_mean=image_mean,
+        image_std=image_std,
+        **POSTPROCESSING,
+    )
+
+
+def retinanet_tiny(
+    num_classes: int, *, width: int = 16, fpn_channels: int = 64, head_convs: int = 1
+) -> RetinaNetDetector:
+    """Return a RetinaNet for images of 64 to 128 pixels that trains from scratch in seconds on two CPU cores.
+
+    Images are used at the size they have. Pyramid levels have strides 8, 16, 32 and anchors of about 2 to 3 strides.
+
+    Parameters
+    ----------
+    width : int
+        Channels after the first convolution; later ones have 2 to 4 times as many.
+    fpn_channels, head_convs : int
+        As in `retinanet_resnet50_fpn`.
+    """
+    sizes = ((16, 23), (32, 45), (64, 90))
+    return RetinaNetDetector(
+        TinyBackbone(width, fpn_channels),
+        num_classes,
+        head_convs,
+        anchor_generator=AnchorGenerator(sizes, ((0.7, 1.4),) * len(sizes)),
+        image_mean=(0.5, 0.5, 0.5),
+        image_std=(0.25, 0.25, 0.25),
+        _skip_resize=True,
+        size_divisible=64,  # BatchNorm needs more than one cell in the coarsest map of a single image
+        **POSTPROCESSING,
+    )

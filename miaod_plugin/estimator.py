@@ -1,0 +1,320 @@
+"""A supervised object detector as a scikit-learn estimator."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from miaod_plugin import model_file
+from miaod_plugin.batches import TrainingImages
+from miaod_plugin.data import check_targets, make_targets
+from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
+from miaod_plugin.errors import ConfigError, DataError, did_you_mean
+from miaod_plugin.metrics import voc_average_precision
+from miaod_plugin.pool import check_images, map_batches
+from miaod_plugin.registry import DETECTORS, find
+from miaod_plugin.training import Round, Settings, plan_rounds, train
+
+
+class ObjectDetector(BaseEstimator):
+    """Train a detector on annotated images, detect objects, and describe a pool of images to a query strategy.
+
+    Parameters
+    ----------
+    detector : str or callable
+        A registered detector's name, or a callable ``(num_classes, **detector_options) -> Detector``.
+    classes : sequence of str, optional
+        Class names in label order. Without it, the classes are numbered up to the largest label given to `fit`.
+    detector_options : dict, optional
+        Keyword arguments of the detector, such as ``{"min_size": 320, "weights": None}``.
+    epochs : int
+        Passes over the labelled images; the default is what MI-AOD's schedule for VOC makes of them.
+    max_steps : int, optional
+        Exactly this many optimiser steps in place of `epochs`.
+    batch_size : int
+        Images in a step; fewer when fewer are labelled.
+    learning_rate, momentum, weight_decay : float
+        Of stochastic gradient descent (section 4.1 of the paper).
+    warmup_steps : int
+        Steps in which the learning rate rises linearly from near zero.
+    drop_at : float
+        Share of all steps after which the learning rate is divided by ten.
+    max_grad_norm : float, optional
+        Scale gradients down to this L2 norm.
+    horizontal_flip : float
+        Probability of mirroring a training image.
+    score_batch_size : int
+        Images at a time in `predict`, `score`, `transform` and `map_pool`.
+    num_workers : int
+        Processes that read images; 0 reads them in this one.
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..., or ``"auto"``: a GPU if there is one.
+    random_state : int or None
+        Seed of the training. The same seed gives bit-identical results on a CPU.
+    checkpoint : path, optional
+        File in which a training leaves its state every `checkpoint_seconds`. If it exists, the same `fit` goes on from
+        it; it is deleted when the training is done.
+    checkpoint_seconds : float
+    on_step : callable, optional
+        Called after each optimiser step with ``{"step", "total", "round", "losses"}``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of str, (C,)
+    network_ : DetectionNetwork
+    losses_ : dict of float
+        Mean of each loss over the last round of training.
+    n_steps_ : int
+        Optimiser steps of the last `fit`.
+    X_labeled_, y_labeled_ : ndarray
+        The annotated images of the last `fit`.
+    n_unlabeled_ : int
+        Unlabelled images that the last `fit` learned from.
+
+    Examples
+    --------
+    >>> from miaod_plugin import ObjectDetector
+    >>> from miaod_plugin.data import make_digit_scenes
+    >>> data = make_digit_scenes(8, random_state=0)
+    >>> detector = ObjectDetector("retinanet_tiny", classes=data.classes, max_steps=2, random_state=0)
+    >>> detector.fit(data.X, data.y).predict(data.X[:1]).shape
+    (1,)
+    """
+
+    def __init__(
+        self,
+        detector: str | Callable = "retinanet_resnet50_fpn",
+        classes=None,
+        *,
+        detector_options: Mapping | None = None,
+        epochs: int = 26,
+        max_steps: int | None = None,
+        batch_size: int = 2,
+        learning_rate: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        warmup_steps: int = 0,
+        drop_at: float = 0.94,
+        max_grad_norm: float | None = None,
+        horizontal_flip: float = 0.5,
+        score_batch_size: int = 8,
+        num_workers: int = 0,
+        device: str = "auto",
+        random_state: int | None = None,
+        checkpoint=None,
+        checkpoint_seconds: float = 60.0,
+        on_step: Callable[[dict], None] | None = None,
+    ):
+        self.detector = detector
+        self.classes = classes
+        self.detector_options = detector_options
+        self.epochs = epochs
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.drop_at = drop_at
+        self.max_grad_norm = max_grad_norm
+        self.horizontal_flip = horizontal_flip
+        self.score_batch_size = score_batch_size
+        self.num_workers = num_workers
+        self.device = device
+        self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
+        self.on_step = on_step
+
+    def fit(self, X, y, unlabeled=None):
+        """Train from the backbone weights on the annotated images.
+
+        Parameters
+        ----------
+        X : ndarray
+            ``(n,)`` image paths, or ``(n, H, W, 3)`` uint8 images.
+        y : ndarray of object, (n,)
+            A target per image, ``None`` for an unlabelled one; see `DetectionData`.
+        unlabeled : ndarray, optional
+            More unlabelled images, in the form of `X`. A supervised detector has no use for them.
+
+        Raises
+        ------
+        DataError
+            If the images or targets are not of this form, or none is annotated.
+        ConfigError
+            If a parameter is not allowed.
+        """
+        X, y, unlabeled = self._check_training_data(X, y, unlabeled)
+        seed = seed_of(self.random_state)
+        unlabeled = self._choose_unlabeled(unlabeled, len(X), seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network_ = self._build_network().to(self._device(), memory_format=torch.channels_last)
+        self._train(X, y, unlabeled, self._rounds(len(X), len(unlabeled)), seed)
+        return self
+
+    def total_steps(self, n_labeled: int, n_unlabeled: int = 0) -> int:
+        """Return how many optimiser steps `fit` takes with so many annotated and unlabelled images."""
+        return sum(stage.steps for stage in self._rounds(n_labeled, n_unlabeled))
+
+    def predict(self, X) -> np.ndarray:
+        """Detect objects: an object array of dicts ``boxes`` (m, 4), ``labels`` (m,), ``scores`` (m,), best first."""
+        return self.map_pool(X, {"detections": lambda outputs: outputs.detections})["detections"]
+
+    def score(self, X, y) -> float:
+        """Return the mean average precision at IoU 0.5, 11-point as in PASCAL VOC 2007, in 0..1."""
+        check_is_fitted(self, "network_")
+        return voc_average_precision(self.predict(X), y, len(self.classes_))["map"]
+
+    def transform(self, X) -> np.ndarray:
+        """Return an embedding of each image, float32 ``(n, d)``: the average of each of the detector's feature maps."""
+        return self.map_pool(X, {"embeddings": lambda outputs: outputs.embeddings})["embeddings"]
+
+    def map_pool(self, X, reducers: Mapping[str, Callable[[InstanceOutputs], object]]) -> dict[str, np.ndarray]:
+        """Pass the images through the network once, batch by batch, and feed every reducer.
+
+        Parameters
+        ----------
+        X : ndarray
+            ``(n,)`` image paths, or ``(n, H, W, 3)`` uint8 images.
+        reducers : dict of callables
+            Each gets the `InstanceOutputs` of a batch and returns a row per image: a tensor ``(B, ...)``, or a list.
+
+        Returns
+        -------
+        dict of ndarray
+            For each reducer an array ``(n, ...)``; lists give an object array ``(n,)``.
+        """
+        check_is_fitted(self, "network_")
+        return map_batches(self.network_, check_images(X), reducers, self.score_batch_size, self.num_workers)
+
+    def save(self, path) -> None:
+        """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON."""
+        check_is_fitted(self, "network_")
+        model_file.save(self, path)
+
+    @classmethod
+    def load(cls, path, detector: Callable | None = None) -> "ObjectDetector":
+        """Read a detector that `save` wrote; runs no code from the file.
+
+        Parameters
+        ----------
+        path : path
+        detector : callable, optional
+            The detector's factory, if it is not a registered one.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, damaged, or of another estimator class.
+        """
+        return model_file.load(cls, path, detector)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "detector"
+        tags.input_tags.one_d_array = tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.target_tags.required = True
+        tags.no_validation = True
+        return tags
+
+    def _rounds(self, n_labeled: int, n_unlabeled: int) -> list[Round]:
+        return plan_rounds([("label", self.epochs)], n_labeled, self.batch_size, self.max_steps)
+
+    def _options(self):
+        return None
+
+    def _choose_unlabeled(self, unlabeled: np.ndarray, n_labeled: int, seed: int) -> np.ndarray:
+        return unlabeled[:0]
+
+    def detector_factory(self) -> Callable:
+        """Return the callable ``(num_classes, **detector_options) -> Detector`` that `detector` stands for."""
+        return find(DETECTORS, self.detector) if isinstance(self.detector, str) else self.detector
+
+    def _build_network(self) -> DetectionNetwork:
+        factory = self.detector_factory()
+        known = inspect.signature(factory).parameters
+        for name in self.detector_options or {}:
+            if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+                options = set(known) - {"num_classes"}
+                raise ConfigError(f"detector_options: {self.detector!r} has no {name!r}{did_you_mean(name, options)}")
+        detector = factory(len(self.classes_), **(self.detector_options or {}))
+        return DetectionNetwork(detector, **self._network_options())
+
+    def _network_options(self) -> dict:
+        return {}
+
+    def _train(self, X, y, unlabeled, rounds: list[Round], seed: int) -> None:
+        names = Settings.__dataclass_fields__
+        settings = Settings(**{name: value for name, value in self.get_params(deep=False).items() if name in names})
+        images = TrainingImages(X, y, unlabeled)
+        self.losses_ = train(self.network_, rounds, images, settings, self._options(), seed)
+        self.n_steps_ = sum(stage.steps for stage in rounds)
+        self.X_labeled_, self.y_labeled_, self.n_unlabeled_ = X, y, len(unlabeled)
+
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError as error:
+            raise ConfigError(f"device: {self.device!r} is not known; give 'auto', 'cpu' or 'cuda'") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"device: {self.device!r} is not there; give 'auto' or 'cpu'")
+        return device
+
+    def _check_training_data(self, X, y, unlabeled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Check parameters and data, set `classes_`, and return the annotated images, their targets and the others."""
+        self._check_parameters()
+        X = check_images(X)
+        y = y if isinstance(y, np.ndarray) and y.dtype == object else make_targets(list(y))
+        if len(X) != len(y):
+            raise DataError(f"y: {len(y)} targets for {len(X)} images; give one for each, None where unlabelled")
+        labeled = np.array([target is not None for target in y], dtype=bool)
+        if not labeled.any():
+            raise DataError("y: every target is None; at least one image must be annotated")
+        check_targets(y, len(self.classes) if self.classes is not None else np.iinfo(np.int64).max)
+        if self.classes is None:
+            most = max((int(target["labels"].max()) for target in y[labeled] if len(target["labels"])), default=0)
+            self.classes_ = np.array([str(label) for label in range(most + 1)])
+        else:
+            self.classes_ = np.array([str(name) for name in self.classes])
+        others = X[~labeled]
+        if unlabeled is not None and len(unlabeled):
+            unlabeled = check_images(unlabeled)
+            if unlabeled.shape[1:] != X.shape[1:] or unlabeled.dtype.kind != X.dtype.kind:
+                raise DataError("unlabeled: must hold images of the same form as X, paths or equal-sized arrays")
+            others = np.concatenate([others, unlabeled])
+        return X[labeled], y[labeled], others
+
+    def _check_parameters(self) -> None:
+        for name, least in (("batch_size", 1), ("score_batch_size", 1), ("warmup_steps", 0), ("num_workers", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ConfigError(f"{name}: {value!r} is not allowed; give a whole number from {least} on")
+        for name in ("learning_rate", "momentum", "weight_decay", "horizontal_flip", "drop_at", "checkpoint_seconds"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name}: {value!r} is not allowed; give a number from 0 on")
+        if self.classes is not None and (isinstance(self.classes, str) or not len(self.classes)):
+            raise ConfigError(f"classes: {self.classes!r} is not allowed; give a sequence of at least one name")
+
+
+def seed_of(random_state) -> int:
+    """Return a seed in 0..2^31-1 from an int, a numpy random generator (which is drawn from) or ``None`` (fresh)."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool) and random_state >= 0:
+        return int(random_state)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    raise ConfigError(f"random_state: {random_state!r} is not allowed; give a whole number from 0 on, or None")

@@ -1,0 +1,170 @@
+"""The MI-AOD detector as a scikit-learn estimator."""
+
+import copy
+import logging
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.estimator import ObjectDetector, seed_of
+from miaod_plugin.options import MIAODOptions, miaod_options
+from miaod_plugin.pool import check_images
+from miaod_plugin.training import Round, plan_rounds
+
+logger = logging.getLogger("miaod_plugin")
+
+
+class MIAODDetector(ObjectDetector):
+    """A detector with two adversarial classifiers and a multiple-instance head, which also learns from unlabelled images.
+
+    With unlabelled images, `fit` runs the whole schedule of MI-AOD: label-set training, then `rounds` times a round
+    that minimises the discrepancy of the classifiers, one that maximises it, and label-set training. Without, it runs
+    label-set training alone. The unlabelled images of a `fit` are a random subset as large as the labelled set.
+
+    Parameters
+    ----------
+    detector, classes, detector_options, max_steps, batch_size, learning_rate, momentum, weight_decay, warmup_steps, \
+drop_at, max_grad_norm, horizontal_flip, score_batch_size, num_workers, device, random_state, checkpoint, \
+checkpoint_seconds, on_step
+        As in `ObjectDetector`.
+    label_epochs, min_epochs, max_epochs : int
+        Passes over the labelled images in each label-set, minimising and maximising round; the latter two take as many
+        steps again on unlabelled images.
+    rounds : int
+        How often minimising, maximising and label-set training follow each other.
+    repeat : int
+        How often an epoch repeats the sets.
+    mode : {"improved", "faithful"}
+        Do what the original implementation does, or what puts its known flaws right; see `MIAODOptions`.
+    options : dict, optional
+        Single options of `MIAODOptions` that differ from the mode's.
+
+    Attributes
+    ----------
+    options_ : MIAODOptions
+        What the mode and the options come to.
+
+    References
+    ----------
+    Yuan et al., *Multiple Instance Active Learning for Object Detection*, CVPR 2021, sections 3 and 4.1.
+
+    Examples
+    --------
+    >>> from miaod_plugin import MIAODDetector
+    >>> from miaod_plugin.data import make_digit_scenes
+    >>> data = make_digit_scenes(8, random_state=0)
+    >>> detector = MIAODDetector("retinanet_tiny", classes=data.classes, max_steps=10, random_state=0)
+    >>> detector.fit(data.X[:4], data.y[:4], unlabeled=data.X[4:]).n_unlabeled_
+    4
+    """
+
+    def __init__(
+        self,
+        detector: str | Callable = "retinanet_resnet50_fpn",
+        classes=None,
+        *,
+        detector_options: Mapping | None = None,
+        label_epochs: int = 3,
+        min_epochs: int = 1,
+        max_epochs: int = 1,
+        rounds: int = 2,
+        repeat: int = 2,
+        max_steps: int | None = None,
+        mode: str = "improved",
+        options: Mapping | None = None,
+        batch_size: int = 2,
+        learning_rate: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        warmup_steps: int = 0,
+        drop_at: float = 0.94,
+        max_grad_norm: float | None = None,
+        horizontal_flip: float = 0.5,
+        score_batch_size: int = 8,
+        num_workers: int = 0,
+        device: str = "auto",
+        random_state: int | None = None,
+        checkpoint=None,
+        checkpoint_seconds: float = 60.0,
+        on_step: Callable[[dict], None] | None = None,
+    ):
+        super().__init__(
+            detector,
+            classes,
+            detector_options=detector_options,
+            max_steps=max_steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            warmup_steps=warmup_steps,
+            drop_at=drop_at,
+            max_grad_norm=max_grad_norm,
+            horizontal_flip=horizontal_flip,
+            score_batch_size=score_batch_size,
+            num_workers=num_workers,
+            device=device,
+            random_state=random_state,
+            checkpoint=checkpoint,
+            checkpoint_seconds=checkpoint_seconds,
+            on_step=on_step,
+        )
+        del self.epochs  # the schedule below takes its place
+        self.label_epochs = label_epochs
+        self.min_epochs = min_epochs
+        self.max_epochs = max_epochs
+        self.rounds = rounds
+        self.repeat = repeat
+        self.mode = mode
+        self.options = options
+
+    @property
+    def options_(self) -> MIAODOptions:
+        """What the mode and the options come to."""
+        return miaod_options(self.mode, self.options)
+
+    def adapted_to(self, pool) -> "MIAODDetector":
+        """Return a copy that has gone on, from label-set training, through the adversarial rounds on a pool.
+
+        This is what a MI-AOD query does with a detector that has seen no unlabelled image; the detector itself does not
+        change. Passing the pool to `fit` (`teach(..., unlabeled=pool)`) does it once instead of with every query.
+
+        Parameters
+        ----------
+        pool : ndarray
+            Unlabelled images; a random subset as large as the labelled set is used.
+        """
+        check_is_fitted(self, "network_")
+        if not hasattr(self, "X_labeled_"):
+            raise ConfigError("a loaded detector does not know its labelled images: call fit(..., unlabeled=pool)")
+        seed = seed_of(self.random_state)
+        adapted = copy.deepcopy(self)
+        adapted.checkpoint = adapted.on_step = None
+        unlabeled = adapted._choose_unlabeled(check_images(pool), len(self.X_labeled_), seed)
+        rounds = self._rounds(len(self.X_labeled_), len(unlabeled))[1:]  # the first, label-set training, is done
+        steps = sum(stage.steps for stage in rounds)
+        logger.info("no unlabelled image was seen in training: %d steps of adversarial rounds on the pool", steps)
+        adapted._train(self.X_labeled_, self.y_labeled_, unlabeled, rounds, seed)
+        return adapted
+
+    def _schedule(self) -> list[tuple[str, int]]:
+        again = [("min", self.min_epochs), ("max", self.max_epochs), ("label", self.label_epochs)]
+        return [(kind, epochs * self.repeat) for kind, epochs in [("label", self.label_epochs), *again * self.rounds]]
+
+    def _rounds(self, n_labeled: int, n_unlabeled: int) -> list[Round]:
+        schedule = self._schedule()
+        if not n_unlabeled:
+            schedule = [(kind, epochs) for kind, epochs in schedule if kind == "label"]
+        return plan_rounds(schedule, n_labeled, self.batch_size, self.max_steps)
+
+    def _options(self) -> MIAODOptions:
+        return self.options_
+
+    def _choose_unlabeled(self, unlabeled: np.ndarray, n_labeled: int, seed: int) -> np.ndarray:
+        count = min(n_labeled, len(unlabeled))
+        return unlabeled[np.sort(np.random.default_rng((seed, 2)).choice(len(unlabeled), count, replace=False))]
+
+    def _network_options(self) -> dict:
+        return {"adversarial": True, "detect_with": self.options_.detect_with}

@@ -1,0 +1,63 @@
+"""MI-AOD's selection of images."""
+
+import numpy as np
+
+from miaod_plugin import mil
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.query import QueryStrategy
+
+
+class MIAODSampling(QueryStrategy):
+    """Choose the images whose instances the two adversarial classifiers disagree on most.
+
+    The utility of an image is its instance uncertainty, `miaod_plugin.mil.instance_uncertainty`, averaged over the
+    `top_k` most uncertain instances.
+
+    Parameters
+    ----------
+    top_k : int or float, optional
+        A number of instances, or as a float a share of the image's; by default the estimator's option.
+    adapt : bool
+        Run the adversarial rounds on the pool first if the estimator has seen no unlabelled image. The estimator itself
+        does not change.
+    random_state : int, optional
+        Unused: the selection is deterministic. Every strategy has it.
+
+    References
+    ----------
+    Yuan et al., *Multiple Instance Active Learning for Object Detection*, CVPR 2021, section 3.4.
+
+    Examples
+    --------
+    >>> from miaod_plugin import MIAODDetector
+    >>> from miaod_plugin.data import make_digit_scenes
+    >>> from miaod_plugin.strategies import MIAODSampling
+    >>> data = make_digit_scenes(8, random_state=0)
+    >>> detector = MIAODDetector("retinanet_tiny", classes=data.classes, max_steps=10, random_state=0)
+    >>> detector = detector.fit(data.X[:4], data.y[:4], unlabeled=data.X[4:])
+    >>> indices, utilities = MIAODSampling().query(detector, data.X[4:], n_instances=2)
+    >>> len(indices), bool(utilities[0] >= utilities[1])
+    (2, True)
+    """
+
+    requires_adversarial = True
+
+    def __init__(self, top_k: int | float | None = None, adapt: bool = True, random_state: int | None = None):
+        self.top_k = top_k
+        self.adapt = adapt
+        self.random_state = random_state
+
+    def utilities(self, estimator, X) -> np.ndarray:
+        """Return the uncertainty of each image, ``(n,)``."""
+        if not hasattr(estimator, "adapted_to"):
+            raise ConfigError(
+                f"MIAODSampling needs the two classifiers of a MIAODDetector; {type(estimator).__name__} has one"
+            )
+        if self.adapt and getattr(estimator, "n_unlabeled_", None) == 0:
+            estimator = estimator.adapted_to(X)
+        top_k = estimator.options_.top_k if self.top_k is None else self.top_k
+
+        def uncertainty(outputs):
+            return mil.image_uncertainty(*outputs.heads, top_k=top_k, valid=outputs.valid)
+
+        return estimator.map_pool(X, {"uncertainty": uncertainty})["uncertainty"]
