@@ -14,8 +14,9 @@ class DetectionData:
     X : ndarray
         ``(n,)`` image paths (str) or ``(n, H, W, 3)`` uint8 images.
     y : ndarray of object, shape (n,)
-        One dict per image: ``boxes`` float32 ``(m, 4)`` as absolute ``x1, y1, x2, y2`` pixels, ``labels`` int64 ``(m,)``
-        in ``0..C-1``, optional ``difficult`` and ``iscrowd`` bool ``(m,)``. ``None`` stands for an unlabelled image.
+        One dict per image: ``boxes`` float32 ``(m, 4)`` as absolute ``x1, y1, x2, y2`` pixels, ``labels`` int64
+        ``(m,)`` in ``0..C-1``, optional ``difficult`` and ``iscrowd`` bool ``(m,)``. ``None`` stands for an unlabelled
+        image.
     classes : tuple of str
         Class names, in label order.
     ids : ndarray of str, shape (n,)
@@ -24,6 +25,8 @@ class DetectionData:
         Name of the split the images come from.
     category_ids : tuple of int, optional
         COCO category id of each label; ``None`` for data that has none.
+    skipped : tuple of str
+        One line for each annotation the loader dropped because it was not usable.
     """
 
     X: np.ndarray
@@ -32,6 +35,7 @@ class DetectionData:
     ids: np.ndarray
     split: str
     category_ids: tuple[int, ...] | None = None
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.X)
@@ -42,7 +46,7 @@ class DetectionData:
 
 
 def make_targets(targets) -> np.ndarray:
-    """Return a 1-D object array of target dicts (or ``None``), the shape that survives modAL's stacking and indexing."""
+    """Return target dicts (or ``None``) as a 1-D object array, which survives modAL's stacking and indexing."""
     array = np.empty(len(targets), dtype=object)
     array[:] = targets
     return array

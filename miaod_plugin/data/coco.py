@@ -1,0 +1,212 @@
+"""COCO JSON: one ``instances_*.json`` per split beside a folder of images."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.data.images import image_size, image_sizes, store_image
+from miaod_plugin.data.paths import path_inside, require_file, require_folder
+from miaod_plugin.data.validation import (
+    BoxTable,
+    Described,
+    check_class_names,
+    check_on_error,
+    check_targets,
+    group_by_image,
+    usable_boxes,
+)
+from miaod_plugin.errors import DataError, did_you_mean
+from miaod_plugin.files import write_text
+
+LAYOUT = "an annotations file (instances_SPLIT.json) and the folder of the images it names"
+
+
+def load_coco(
+    annotations: str | Path,
+    images: str | Path,
+    classes: Sequence[str] | None = None,
+    on_error: str = "raise",
+    split: str | None = None,
+) -> DetectionData:
+    """Load one split of a data set in the COCO format.
+
+    Parameters
+    ----------
+    annotations : path
+        The JSON file.
+    images : path
+        The folder that each ``file_name`` is relative to.
+    classes : sequence of str, optional
+        Class names in label order; by default the categories of the file, sorted by their id. An annotation of a
+        category that is not among them counts as one of an unknown class.
+    on_error : {"raise", "skip"}
+        What to do with an annotation that is not usable: raise, or drop that box, log it and list it in `skipped`.
+    split : str, optional
+        Name of the split; by default the file's name without ``instances_`` and ``.json``.
+
+    Returns
+    -------
+    data : DetectionData
+        In the order of the file's ``images``, those without a box included; targets have ``boxes``, ``labels`` and
+        ``iscrowd``. `category_ids` leads from labels back to the file. Ids are the file names without folder and
+        suffix, or as they stand in the file if that would not be unique. Segmentations are not read.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or malformed, an image is listed twice or leaves the folder, or an annotation is not
+        usable: unknown class or image, numbers missing, no area, outside its image (true size, from its header).
+    """
+    check_on_error(on_error)
+    file, folder = Path(annotations), Path(images)
+    require_file(file, LAYOUT)
+    require_folder(folder, LAYOUT)
+    content = _read_json(file)
+    names, rows = _read_images(content["images"], file)
+    paths = [str(path_inside(folder, name, file)) for name in names]
+    classes, category_ids = _read_categories(content["categories"], classes, file)
+    found = content["annotations"]
+    table = _box_table(found, rows, category_ids)
+    category_names = {category["id"]: category["name"] for category in content["categories"]}
+
+    def describe(k: int) -> Described:
+        entry = found[k]
+        known = _lookup(category_names, entry.get("category_id"))
+        category = known if known != -1 else f"category_id {entry.get('category_id')!r}"
+        where = f"{file}: annotation {entry.get('id', k)!r} (image {entry.get('image_id')!r}, {category})"
+        return Described(where, f"bbox {entry.get('bbox')!r}", category, f"image_id {entry.get('image_id')!r}")
+
+    keep, boxes, skipped = usable_boxes(table, image_sizes(paths), classes, describe, on_error)
+    iscrowd = np.array([bool(entry.get("iscrowd")) for entry in found], dtype=bool)[keep]
+    columns = {"boxes": boxes, "labels": table.labels[keep], "iscrowd": iscrowd}
+    y = group_by_image(len(paths), table.images[keep], columns)
+    split = split if split is not None else file.stem.removeprefix("instances_")
+    ids = np.array(_unique_ids(names), dtype=str)
+    return DetectionData(np.array(paths, dtype=str), y, classes, ids, split, category_ids, skipped)
+
+
+def _read_json(file: Path) -> dict[str, list[dict]]:
+    """Return the three lists of the file, each a list of objects."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not well-formed JSON ({error}); fix the file") from error
+    lists = {}
+    for key in ("images", "annotations", "categories"):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise DataError(f"{file}: has no list {key!r}; expected 'images', 'annotations' and 'categories'")
+        for k, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                raise DataError(f"{file}: {key}[{k}] is {str(entry)[:60]!r}, not an object; fix or remove it")
+        lists[key] = entries
+    return lists
+
+
+def _read_images(entries: list[dict], file: Path) -> tuple[list[str], dict[int, int]]:
+    """Return the file names in order, and the row of each image id."""
+    names, rows, seen = [], {}, set()
+    for k, entry in enumerate(entries):
+        key, name = entry.get("id"), entry.get("file_name")
+        if not isinstance(key, int | str) or not isinstance(name, str):
+            raise DataError(f"{file}: images[{k}] needs an 'id' and a 'file_name', but has {key!r} and {name!r}")
+        for field, value, known in (("id", key, rows), ("file_name", name, seen)):
+            if value in known:
+                raise DataError(f"{file}: images[{k}] has the {field} {value!r} of an earlier image; list each once")
+        rows[key] = k
+        seen.add(name)
+        names.append(name)
+    if not names:
+        raise DataError(f"{file}: its 'images' list is empty; expected at least one image")
+    return names, rows
+
+
+def _read_categories(entries: list[dict], classes, file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the class names and the category id of each, in label order."""
+    ids = {}
+    for k, entry in enumerate(entries):
+        key, name = entry.get("id"), entry.get("name")
+        if not isinstance(key, int) or not isinstance(name, str):
+            raise DataError(f"{file}: categories[{k}] needs an integer 'id' and a 'name', but has {key!r} and {name!r}")
+        if name in ids or key in ids.values():
+            raise DataError(f"{file}: categories[{k}] repeats the id {key!r} or the name {name!r}; list each once")
+        ids[name] = key
+    names = check_class_names(classes if classes is not None else sorted(ids, key=ids.get), str(file))
+    for name in names:
+        if name not in ids:
+            raise DataError(f"{file}: has no category for class {name!r}{did_you_mean(name, ids)}")
+    return names, tuple(ids[name] for name in names)
+
+
+def _unique_ids(names: list[str]) -> list[str]:
+    stems = [PurePosixPath(name).stem for name in names]
+    return stems if len(set(stems)) == len(stems) else names
+
+
+def _box_table(entries: list[dict], rows: dict[int, int], category_ids: tuple[int, ...]) -> BoxTable:
+    labels = {category_id: label for label, category_id in enumerate(category_ids)}
+    raw = np.array([_numbers(entry.get("bbox")) for entry in entries], dtype=np.float64).reshape(-1, 4)
+    corner, size = raw[:, :2], raw[:, 2:]
+    return BoxTable(
+        boxes=np.concatenate([corner, corner + size], axis=1),
+        labels=np.array([_lookup(labels, entry.get("category_id")) for entry in entries], dtype=np.int64),
+        images=np.array([_lookup(rows, entry.get("image_id")) for entry in entries], dtype=np.int64),
+        empty=(size <= 0).any(axis=1),
+    )
+
+
+def _lookup(table: dict, key: object) -> int:
+    return table.get(key, -1) if isinstance(key, int | str) else -1
+
+
+def _numbers(bbox: object) -> tuple[float, ...]:
+    try:
+        x, y, width, height = bbox
+        return float(x), float(y), float(width), float(height)
+    except (TypeError, ValueError, OverflowError):
+        return (float("nan"),) * 4
+
+
+def write_coco(data: DetectionData, folder: str | Path) -> None:
+    """Write a data set as ``instances_<split>.json`` and ``images/<split>/`` in `folder`.
+
+    ``load_coco(folder / "instances_train.json", folder / "images" / "train")`` then gives the same images, ids, boxes
+    and labels. Images in memory become PNG, image files are copied. COCO has nothing like ``difficult``: it becomes
+    ``iscrowd``.
+
+    Raises
+    ------
+    DataError
+        If an image has no target or an id cannot name a file.
+    """
+    folder = Path(folder)
+    check_targets(data.y, len(data.classes))
+    pictures = path_inside(folder / "images", data.split, "split")
+    category_ids = data.category_ids or tuple(range(1, len(data.classes) + 1))
+    images, annotations = [], []
+    for x, target, name in zip(data.X, data.y, map(str, data.ids), strict=True):
+        if target is None:
+            raise DataError(f"image {name!r} has no target; write labelled images only")
+        path = store_image(x, path_inside(pictures, name, "ids"))
+        height, width = image_size(path)
+        file_name = path.relative_to(pictures).as_posix()
+        images.append({"id": len(images) + 1, "file_name": file_name, "width": width, "height": height})
+        boxes = np.asarray(target["boxes"], dtype=np.float64).reshape(-1, 4)
+        ignored = np.asarray(target.get("difficult", np.zeros(len(boxes)))) + np.asarray(target.get("iscrowd", 0))
+        for (x1, y1, x2, y2), label, ignore in zip(boxes.tolist(), target["labels"], ignored, strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": len(images),
+                    "category_id": category_ids[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": int(bool(ignore)),
+                }
+            )
+    categories = [{"id": key, "name": name} for key, name in zip(category_ids, data.classes, strict=True)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_text(path_inside(folder, f"instances_{data.split}.json", "split"), json.dumps(content))

@@ -1,0 +1,49 @@
+"""A plain folder of images without any annotation: what a pool needs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from miaod_plugin.data.detection_data import DetectionData, make_targets
+from miaod_plugin.data.images import IMAGE_SUFFIXES
+from miaod_plugin.data.paths import require_folder
+from miaod_plugin.data.validation import check_class_names
+from miaod_plugin.errors import DataError
+
+
+def load_folder(folder: str | Path, classes: Sequence[str] = ()) -> DetectionData:
+    """Load every image in a folder and its sub-folders, unlabelled.
+
+    Parameters
+    ----------
+    folder : path
+        Files ending in .jpg, .jpeg, .png or .webp are taken, hidden ones are not. Links to folders are not followed.
+    classes : sequence of str
+        Names of the classes to look for, if they are known.
+
+    Returns
+    -------
+    data : DetectionData
+        Sorted by id; an id is the path relative to `folder`, with ``/``. Every target is ``None``. The split has the
+        folder's name.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or holds no images.
+    """
+    folder = Path(folder)
+    require_folder(folder, f"a folder of images ({', '.join(IMAGE_SUFFIXES)})")
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    ids = sorted(path.relative_to(folder).as_posix() for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not ids:
+        raise DataError(f"{folder}: holds no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    paths = np.array([str(folder / name) for name in ids], dtype=str)
+    classes = check_class_names(classes, str(folder))
+    y = make_targets([None] * len(ids))
+    return DetectionData(paths, y, classes, np.array(ids, dtype=str), folder.resolve().name)

@@ -1,0 +1,248 @@
+"""PASCAL VOC layout: one XML file per image, lists of image ids per split."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.data.images import IMAGE_SUFFIXES, image_size, image_sizes, store_image
+from miaod_plugin.data.paths import path_inside, require_file, require_folder
+from miaod_plugin.data.validation import (
+    BoxTable,
+    Described,
+    check_class_names,
+    check_on_error,
+    check_targets,
+    group_by_image,
+    usable_boxes,
+)
+from miaod_plugin.errors import DataError, did_you_mean
+from miaod_plugin.files import atomic_path, write_text
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+LAYOUT = "ROOT/ImageSets/Main/SPLIT.txt, ROOT/Annotations/ID.xml, ROOT/JPEGImages/ID.jpg (with years: ROOT/VOC2007/...)"
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class _Object(NamedTuple):
+    """One ``<object>`` as it stands in the file."""
+
+    row: int  # of its image
+    number: int  # in its file, from 1
+    name: str
+    corners: tuple[str, ...]
+    difficult: bool
+
+
+def load_voc(
+    root: str | Path,
+    split: str = "trainval",
+    years: Sequence[int | str] | None = None,
+    classes: Sequence[str] | None = None,
+    one_based: bool = True,
+    on_error: str = "raise",
+) -> DetectionData:
+    """Load one split of a data set in the PASCAL VOC layout.
+
+    Parameters
+    ----------
+    root : path
+        The folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets``; with `years` the folder (``VOCdevkit``)
+        that holds one such folder per year.
+    split : str
+        Name of a file in ``ImageSets/Main``, without ``.txt``. A class-specific one (``dog_train``) selects all the ids
+        it lists, whatever their second column says.
+    years : sequence of int or str, optional
+        For example ``(2007, 2012)``, read from ``VOC2007`` and ``VOC2012`` in that order. With more than one year the
+        ids read ``"VOC2007/000012"``.
+    classes : sequence of str, optional
+        Class names in label order. By default the sorted names found in the annotations of this split: give a test
+        split the ``classes`` of its training split, or `VOC_CLASSES`.
+    one_based : bool
+        Whether pixels are counted from 1 and inclusive, as in VOC: ``x1 = xmin - 1, x2 = xmax``. With False the numbers
+        are taken as they are.
+    on_error : {"raise", "skip"}
+        What to do with an annotation that is not usable: raise, or drop that box, log it and list it in `skipped`.
+
+    Returns
+    -------
+    data : DetectionData
+        In the order of the split file; targets have ``boxes``, ``labels`` and ``difficult``. Images are found by id,
+        not by the ``<filename>`` in the XML.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or malformed, an id is listed twice or leaves the folder, or an annotation is not usable:
+        unknown class, numbers missing, no area, outside its image (whose true size is read from its header).
+    """
+    check_on_error(on_error)
+    root = Path(root)
+    require_folder(root, LAYOUT)
+    prefixes = [f"VOC{str(year).removeprefix('VOC')}" for year in years] if years else [""]
+    paths, ids, files, objects = [], [], [], []
+    for prefix in prefixes:
+        folder = root / prefix
+        listed = folder / "ImageSets" / "Main" / f"{split}.txt"
+        for name in _read_split(folder, split):
+            file = path_inside(folder / "Annotations", f"{name}.xml", listed)
+            objects += _read_objects(file, len(ids))
+            paths.append(str(_find_image(folder / "JPEGImages", name, listed)))
+            ids.append(f"{prefix}/{name}" if len(prefixes) > 1 else name)
+            files.append(file)
+
+    classes = check_class_names(classes if classes is not None else sorted({o.name for o in objects}), str(root))
+    table = _box_table(objects, classes, one_based)
+
+    def describe(k: int) -> Described:
+        found = objects[k]
+        box = ", ".join(f"{corner}={text or 'missing'}" for corner, text in zip(CORNERS, found.corners, strict=True))
+        # Only zeros tell that the file counts from 0; elsewhere the hint would mislead.
+        hint = ", or pass one_based=False if its pixels are counted from 0" if (table.boxes[k] == -1).any() else ""
+        return Described(f"{files[found.row]}: object {found.number} ({found.name})", box, found.name, "", hint)
+
+    keep, boxes, skipped = usable_boxes(table, image_sizes(paths), classes, describe, on_error)
+    difficult = np.array([o.difficult for o in objects], dtype=bool)[keep]
+    columns = {"boxes": boxes, "labels": table.labels[keep], "difficult": difficult}
+    y = group_by_image(len(ids), table.images[keep], columns)
+    return DetectionData(np.array(paths, dtype=str), y, classes, np.array(ids, dtype=str), split, skipped=skipped)
+
+
+def _read_split(folder: Path, split: str) -> list[str]:
+    """Return the ids of a split file, in its order."""
+    lists = folder / "ImageSets" / "Main"
+    if not lists.is_dir():
+        years = sorted(path.name.removeprefix("VOC") for path in folder.glob("VOC*") if path.is_dir())
+        mend = f"; pass years={years} to read the years it holds" if years else ""
+        raise DataError(f"{lists}: no such folder; expected {LAYOUT}{mend}")
+    for required in ("Annotations", "JPEGImages"):
+        require_folder(folder / required, LAYOUT)
+    file = path_inside(lists, f"{split}.txt", "split")
+    if not file.is_file():
+        raise DataError(f"{file}: no such split{did_you_mean(split, [path.stem for path in lists.glob('*.txt')])}")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    # An id may hold spaces; class-specific lists add a column of -1, 0 or 1.
+    ids = [re.sub(r"\s+(-1|0|1)$", "", line.strip()) for line in lines if line.strip()]
+    seen = set()
+    for name in ids:
+        if name in seen:
+            raise DataError(f"{file}: image id {name!r} is listed twice; remove one of the lines")
+        seen.add(name)
+    if not ids:
+        raise DataError(f"{file}: lists no image ids; expected one per line")
+    return ids
+
+
+def _find_image(folder: Path, name: str, listed: Path) -> Path:
+    for suffix in (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)):
+        path = path_inside(folder, name + suffix, listed)
+        if path.is_file():
+            return path
+    raise DataError(
+        f"{folder / name}.jpg: no such image (nor {', '.join(IMAGE_SUFFIXES[1:])}); add it or remove its id"
+    )
+
+
+class _NoDoctype(ET.TreeBuilder):
+    """Refuses the only place where XML can declare entities."""
+
+    def doctype(self, name, pubid, system):
+        raise DataError("has a DOCTYPE, which annotations do not need and which may expand without end; remove it")
+
+
+def _read_objects(file: Path, row: int) -> list[_Object]:
+    """Return the objects of one annotation file."""
+    require_file(file, LAYOUT)
+    try:
+        annotation = ET.fromstring(file.read_bytes(), parser=ET.XMLParser(target=_NoDoctype()))
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+    except (ET.ParseError, LookupError, ValueError) as error:
+        raise DataError(f"{file}: not well-formed XML ({error}); fix the file or remove its id") from error
+    if annotation.tag != "annotation":
+        raise DataError(f"{file}: its root element is <{annotation.tag}>, not <annotation>; is this a VOC file?")
+    objects = []
+    for number, element in enumerate(annotation.iterfind("object"), start=1):
+        corners = tuple(_text(element, f"bndbox/{corner}") for corner in CORNERS)
+        objects.append(_Object(row, number, _text(element, "name"), corners, _text(element, "difficult") == "1"))
+    return objects
+
+
+def _text(element: ET.Element, path: str) -> str:
+    return " ".join((element.findtext(path) or "").split())
+
+
+def _box_table(objects: list[_Object], classes: tuple[str, ...], one_based: bool) -> BoxTable:
+    labels = {name: label for label, name in enumerate(classes)}
+    raw = np.array([[_number(text) for text in o.corners] for o in objects], dtype=np.float64).reshape(-1, 4)
+    return BoxTable(
+        boxes=raw - (np.array([1, 1, 0, 0]) if one_based else 0),
+        labels=np.array([labels.get(o.name, -1) for o in objects], dtype=np.int64),
+        images=np.array([o.row for o in objects], dtype=np.int64),
+        empty=(raw[:, 2:] <= raw[:, :2]).any(axis=1),
+    )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def write_voc(data: DetectionData, folder: str | Path) -> None:
+    """Write a data set in the PASCAL VOC layout, with pixels counted from 1 as in VOC.
+
+    `load_voc` then gives the same images, ids, boxes and labels. Several splits may share a folder if their ids differ.
+    Images in memory become PNG, image files are copied. VOC has no crowds: ``iscrowd`` becomes ``difficult``.
+
+    Raises
+    ------
+    DataError
+        If an image has no target, an id cannot name a file, or a box is at most one pixel wide or high, which VOC's
+        inclusive pixels cannot tell from a degenerate one.
+    """
+    folder = Path(folder)
+    check_targets(data.y, len(data.classes))
+    for x, target, name in zip(data.X, data.y, map(str, data.ids), strict=True):
+        if target is None:
+            raise DataError(f"image {name!r} has no target; write labelled images only")
+        file = path_inside(folder / "Annotations", f"{name}.xml", "ids")
+        image = store_image(x, path_inside(folder / "JPEGImages", name, "ids"))
+        with atomic_path(file) as temporary:
+            _annotation(image, target, data.classes, name).write(temporary, encoding="utf-8")
+    lines = "".join(f"{name}\n" for name in data.ids)
+    write_text(path_inside(folder / "ImageSets" / "Main", f"{data.split}.txt", "split"), lines)
+
+
+def _annotation(image: Path, target: dict, classes: tuple[str, ...], name: str) -> ET.ElementTree:
+    annotation = ET.Element("annotation")
+    ET.SubElement(annotation, "filename").text = image.name
+    size = ET.SubElement(annotation, "size")
+    height, width = image_size(image)
+    for field, value in (("width", width), ("height", height), ("depth", 3)):
+        ET.SubElement(size, field).text = str(value)
+    boxes = np.asarray(target["boxes"], dtype=np.float64).reshape(-1, 4) + np.array([1, 1, 0, 0])
+    ignored = np.asarray(target.get("difficult", np.zeros(len(boxes)))) + np.asarray(target.get("iscrowd", 0))
+    for box, label, ignore in zip(boxes, target["labels"], ignored, strict=True):
+        if (box[2:] <= box[:2]).any():
+            raise DataError(f"image {name!r}: box {(box - [1, 1, 0, 0]).tolist()} is too thin for VOC; use write_coco")
+        element = ET.SubElement(annotation, "object")
+        ET.SubElement(element, "name").text = classes[label]
+        ET.SubElement(element, "difficult").text = "1" if ignore else "0"
+        bndbox = ET.SubElement(element, "bndbox")
+        for corner, value in zip(CORNERS, box.tolist(), strict=True):
+            ET.SubElement(bndbox, corner).text = str(int(value)) if value.is_integer() else repr(value)
+    ET.indent(annotation)
+    return ET.ElementTree(annotation)
