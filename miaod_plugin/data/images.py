@@ -77,7 +77,7 @@ def image_size(x: str | Path | np.ndarray) -> tuple[int, int]:
 def image_sizes(paths: Sequence[str]) -> np.ndarray:
     """Return the ``(height, width)`` of many images, int64 ``(n, 2)``; threads hide the latency of the disk."""
     with ThreadPoolExecutor(8) as pool:
-        return np.array(list(pool.map(image_size, paths, chunksize=64)), dtype=np.int64).reshape(-1, 2)
+        return np.array(list(pool.map(image_size, paths)), dtype=np.int64).reshape(-1, 2)
 
 
 def store_image(x: str | Path | np.ndarray, target: Path) -> Path:

@@ -108,7 +108,7 @@ def _problem(table, row, finite, overhang, limits, classes, described: Described
         return f"unknown class {described.class_name!r}", did_you_mean(described.class_name, classes)
     if not finite:
         return f"{described.box} is not four finite numbers", ""
-    if (overhang > SLACK).any():
+    if not table.empty[row] and (overhang > SLACK).any():
         width, height = limits[:2]
         return f"{described.box} reaches outside its {width:.0f} x {height:.0f} image", described.hint
     return f"{described.box} is degenerate: it has no area", ""
