@@ -1,0 +1,63 @@
+"""The train and test parts of an experiment's data set."""
+
+import warnings
+
+from miaod_plugin.data import load_coco, load_voc, make_digit_scenes
+from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.errors import ConfigError, DataError
+from miaod_plugin.experiments.schema import Coco, Digits, ExperimentConfig, Voc
+
+
+def load_data(config: ExperimentConfig, quiet: bool = False) -> tuple[DetectionData, DetectionData]:
+    """Return the training part (the pool of the experiment) and the test part.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+    quiet : bool, default=False
+        Leave out the warnings about skipped annotations, for a process that reads what another has already reported.
+
+    Raises
+    ------
+    DataError
+        If the data set is missing, malformed, or one part is empty.
+    ConfigError
+        If a budget is larger than the training part.
+    """
+    load = {Digits: _digits, Voc: _voc, Coco: _coco}[type(config.data)]
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+        train, test = load(config.data, config.on_error)
+    for part, data in (("train", train), ("test", test)):
+        if not len(data):
+            raise DataError(f"{config.source}: data.{part}: no images; choose another split or folder")
+    if config.budgets[-1] > len(train):
+        raise ConfigError(
+            f"{config.source}: budgets: {config.budgets[-1]} is larger than the {len(train)} images of data.train"
+        )
+    return train, test
+
+
+def _digits(data: Digits, on_error: str) -> tuple[DetectionData, DetectionData]:
+    parameters = data.model_dump(exclude={"kind", "train", "test"})
+    return (
+        make_digit_scenes(data.train, split="train", **parameters),
+        make_digit_scenes(data.test, split="test", **parameters),
+    )
+
+
+def _voc(data: Voc, on_error: str) -> tuple[DetectionData, DetectionData]:
+    def load(part, classes):
+        return load_voc(
+            data.root, split=part.split, years=part.years, classes=classes, one_based=data.one_based, on_error=on_error
+        )
+
+    train = load(data.train, data.classes)
+    return train, load(data.test, train.classes)
+
+
+def _coco(data: Coco, on_error: str) -> tuple[DetectionData, DetectionData]:
+    train = load_coco(data.train.annotations, data.train.images, data.classes, on_error=on_error, split="train")
+    test = load_coco(data.test.annotations, data.test.images, train.classes, on_error=on_error, split="test")
+    return train, test

@@ -1,0 +1,179 @@
+"""The folder of a run: where every cell keeps its files, who may write to it, and what may change between two starts.
+
+runs/NAME/
+    config.yaml                 the resolved experiment
+    results.csv curves.png run.log tensorboard/ARM/seedK/
+    shared/seedK/TRAINING/      the cycle-0 model that all arms of this training start from
+    arms/ARM/seedK/cycleN/      labelled.txt unlabelled.txt losses.jsonl training.json model.safetensors
+                                selected.csv metrics.json (written last: with it, the cycle is finished)
+"""
+
+import csv
+import fcntl
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.trainings import training_of
+from miaod_plugin.files import write_text
+
+# Keys that do not change results, so that a run may go on with other values.
+FREE = {"jobs", "device"}
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One cycle of one arm and seed; without an arm, the training that all arms of `training` start from."""
+
+    seed: int
+    cycle: int
+    training: str
+    arm: str = ""
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}  {self.arm or 'shared ' + self.training}  cycle {self.cycle}"
+
+
+class Run:
+    """A run's folder and the cells of its experiment."""
+
+    def __init__(self, config: ExperimentConfig, out: str | Path):
+        self.config = config
+        self.root = Path(out) / config.name
+
+    def shared_cells(self) -> list[Cell]:
+        """Return the cycle-0 trainings, each of which serves every arm of its seed and training."""
+        trainings = list(dict.fromkeys(training_of(arm) for arm in self.config.arms))
+        return [Cell(seed, 0, training) for seed in self.config.seeds for training in trainings]
+
+    def next_cells(self, cell: Cell) -> list[Cell]:
+        """Return the cells that can start once `cell` is finished."""
+        if not cell.arm:
+            arms = [arm.name for arm in self.config.arms if training_of(arm) == cell.training]
+            return [Cell(cell.seed, 0, cell.training, arm) for arm in arms]
+        following = cell.cycle + 1
+        return [Cell(cell.seed, following, cell.training, cell.arm)] if following < len(self.config.budgets) else []
+
+    def arm_cells(self) -> list[Cell]:
+        """Return every cycle of every arm and seed, in the order of the experiment file."""
+        return [
+            Cell(seed, cycle, training_of(arm), arm.name)
+            for arm in self.config.arms
+            for seed in self.config.seeds
+            for cycle in range(len(self.config.budgets))
+        ]
+
+    def asks(self, cell: Cell) -> bool:
+        """Whether the cell ends in a query: an arm's cell that another cycle follows."""
+        return bool(cell.arm) and cell.cycle + 1 < len(self.config.budgets)
+
+    def folder(self, cell: Cell) -> Path:
+        """Return the folder of a cell."""
+        if cell.arm:
+            return self.root / "arms" / cell.arm / f"seed{cell.seed}" / f"cycle{cell.cycle}"
+        return self.root / "shared" / f"seed{cell.seed}" / cell.training
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether nothing of the cell is left to do."""
+        folder = self.folder(cell)
+        return (folder / "metrics.json").exists() and (not self.asks(cell) or (folder / "selected.csv").exists())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock, which the system releases when the process ends, however it ends."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"{self.root}: another process is working on this run; let it end first") from None
+            yield
+
+    def claim(self, fresh: bool = False) -> None:
+        """Store the experiment in the run's folder, or check that it continues the one that is stored.
+
+        Raises
+        ------
+        ConfigError
+            If the stored experiment differs in more than added arms, seeds or budgets; names the changed keys.
+        """
+        stored = self.root / "config.yaml"
+        if fresh and stored.exists():
+            for path in self.root.iterdir():
+                if path.name != "lock":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if stored.exists():
+            old = yaml.safe_load(stored.read_text(encoding="utf-8"))
+            if changed := changes(old, self.config.model_dump(mode="json")):
+                raise ConfigError(
+                    f"{self.config.source}: differs from the run in {self.root}: {'; '.join(changed)}"
+                    " (only arms, seeds and later budgets may be added; use another name, or --fresh to start over)"
+                )
+        write_text(stored, yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def changes(old: dict, new: dict) -> list[str]:
+    """Return 'key: old -> new' for every change that makes finished cells of `old` no part of `new`."""
+    changed = []
+    for key in sorted((old.keys() | new.keys()) - FREE):
+        before, after = old.get(key), new.get(key)
+        if key == "budgets":
+            if after[: len(before)] != before:
+                changed.append(f"budgets: {before} -> {after}")
+        elif key == "seeds":
+            changed += [f"seeds: {seed} is gone" for seed in before if seed not in after]
+        elif key == "arms":
+            arms = {arm["name"]: arm for arm in after}
+            for arm in before:
+                if arm["name"] in arms:
+                    changed += _differences(arm, arms[arm["name"]], f"arms.{arm['name']}")
+                else:
+                    changed.append(f"arms: {arm['name']} is gone")
+        else:
+            changed += _differences(before, after, key)
+    return changed
+
+
+def _differences(old: Any, new: Any, key: str) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(old.keys() | new.keys())
+        return [line for name in names for line in _differences(old.get(name), new.get(name), f"{key}.{name}")]
+    return [] if old == new else [f"{key}: {old!r} -> {new!r}"]
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, one id each."""
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def write_lines(path: Path, lines) -> None:
+    """Write one id a line, atomically."""
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def read_json(path: Path) -> dict | None:
+    """Return the content of a JSON file, or None when there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Write dicts of equal keys as CSV with a header, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

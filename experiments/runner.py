@@ -1,0 +1,136 @@
+"""Run an experiment: every arm, seed and cycle that is not finished yet, in parallel, and what comes of it.
+
+The loop of active learning itself is in `cycle.py`.
+"""
+
+import heapq
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from rich.console import Console
+
+from miaod_plugin.experiments.cycle import Experiment
+from miaod_plugin.experiments.datasets import load_data
+from miaod_plugin.experiments.event_files import EventFiles
+from miaod_plugin.experiments.layout import Cell, Run, read_json
+from miaod_plugin.experiments.plots import draw_curves
+from miaod_plugin.experiments.progress import Display
+from miaod_plugin.experiments.results import collect, results_table, score_name, write_results
+from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.workers import Failure, Workers
+
+
+def run_experiment(
+    config: ExperimentConfig, out: str | Path = "runs", fresh: bool = False, console: Console | None = None
+) -> list[Failure]:
+    """Run what is not finished of an experiment, in ``out/config.name``.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+        From :func:`miaod_plugin.experiments.schema.load_config`.
+    out : path, default="runs"
+        Folder of all runs.
+    fresh : bool, default=False
+        Delete the run of this name first.
+    console : rich.console.Console, optional
+        Where to show progress and the results.
+
+    Returns
+    -------
+    list of Failure
+        What stopped cells; empty when every cell is finished. The same call tries them again.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Before any training, if the experiment does not fit its data, its run folder or its detector.
+    """
+    console = console or Console()
+    run = Run(config, out)
+    train, test = load_data(config)
+    experiment = Experiment(config, run, train, test)
+    total_steps = sum(experiment.steps(cell) for cell in trained_cells(run))  # refuses bad training parameters
+    with run.locked():
+        run.claim(fresh)
+        with Display(run.root / "run.log", console) as display:
+            display.say(
+                f"{config.name}: {len(train)} training and {len(test)} test images, {len(config.arms)} arms,"
+                f" {len(config.seeds)} seeds, {len(config.budgets)} budgets, {total_steps} optimiser steps in all"
+            )
+            failures = _work(experiment, display)
+        write_results(run)
+        if collect(run):
+            console.print(results_table(run))
+            console.print(f"results      {run.root / 'results.csv'}", soft_wrap=True, highlight=False)
+            console.print(f"curves       {draw_curves(run)}", soft_wrap=True, highlight=False)
+            console.print(f"TensorBoard  {run.root / 'tensorboard'}", soft_wrap=True, highlight=False)
+    return failures
+
+
+def trained_cells(run: Run) -> list[Cell]:
+    """Return the cells that train: the shared ones, and every arm's from the second cycle on."""
+    return run.shared_cells() + [cell for cell in run.arm_cells() if cell.cycle > 0]
+
+
+def _work(experiment: Experiment, display: Display) -> list[Failure]:
+    """Run every unfinished cell as soon as the one before it is finished, the first seeds and cycles first."""
+    run = experiment.run
+    steps = {cell: experiment.steps(cell) for cell in trained_cells(run)}
+    everything = run.shared_cells() + run.arm_cells()
+    finished = [cell for cell in everything if run.finished(cell)]
+    display.begin(len(everything), len(finished), sum(steps.values()), sum(steps.get(cell, 0) for cell in finished))
+    if finished:
+        display.say(f"going on: {len(finished)} of {len(everything)} cells are finished")
+
+    events = EventFiles(run)
+    ready = run.shared_cells()
+    heapq.heapify(ready)
+    running: dict[Future, Cell] = {}
+    failures: list[Failure] = []
+    with Workers(run) as workers:
+        while ready or running:
+            while ready and len(running) < run.config.jobs:
+                cell = heapq.heappop(ready)
+                if not run.finished(cell):
+                    running[workers.submit(cell)] = cell
+                    continue
+                if cell.arm:
+                    events.add(cell)
+                for following in run.next_cells(cell):
+                    heapq.heappush(ready, following)
+            done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+            for message in workers.messages():
+                display.show(message)
+            for future in done:
+                cell = running.pop(future)
+                try:
+                    failure = future.result()
+                except BrokenProcessPool:
+                    failure = Failure(cell, "a worker process died: killed, or out of memory (try fewer jobs)", False)
+                    ready.clear()  # the pool takes no more work
+                display.finish(cell, steps.get(cell, 0), ok=failure is None)
+                if failure is None:
+                    display.say(_summary(run, cell))
+                    heapq.heappush(ready, cell)  # to be published and followed
+                    write_results(run)
+                else:
+                    failures.append(failure)
+                    display.say(f"{cell}: stopped: {failure.message}")
+    events.close()
+    return failures
+
+
+def _summary(run: Run, cell: Cell) -> str:
+    """Return the line about a cell that has just been finished."""
+    metrics = read_json(run.folder(cell) / "metrics.json")
+    name = score_name(run)
+    line = f"{cell}: {metrics['images']} images, {metrics['boxes']} boxes, {name.upper()} {100 * metrics[name]:.1f} %"
+    if cell.cycle > 0 or not cell.arm:
+        line += f", {metrics['steps']} steps in {metrics['train_seconds']:.1f} s"
+    if metrics["query_seconds"] is not None:
+        line += f", query in {metrics['query_seconds']:.1f} s"
+    if not cell.arm:
+        line += f"; trained once for {', '.join(following.arm for following in run.next_cells(cell))}"
+    return line

@@ -1,0 +1,76 @@
+"""The ways an arm's detector can be trained, all with the same number of optimiser steps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin.experiments.schema import Arm, ExperimentConfig
+from miaod_plugin.query import QueryStrategy
+from miaod_plugin.registry import STRATEGIES, find
+
+MIAOD = "miaod"
+SUPERVISED = "supervised"
+# Labelled images only, with MI-AOD's two classifiers, for a strategy that reads their discrepancy.
+SUPERVISED_TWO_HEADS = "supervised-two-heads"
+
+
+def training_of(arm: Arm) -> str:
+    """Return the training of an arm; arms of one training share their model before the first query."""
+    if arm.training == "supervised" and find(STRATEGIES, arm.strategy).requires_adversarial:
+        return SUPERVISED_TWO_HEADS
+    return arm.training
+
+
+def uses_unlabelled(training: str) -> bool:
+    """Whether a training also learns from images without annotation."""
+    return training == MIAOD
+
+
+def make_strategy(arm: Arm, random_state: int) -> QueryStrategy:
+    """Return the query strategy of an arm, seeded."""
+    strategy = find(STRATEGIES, arm.strategy)(**arm.options)
+    parameters = strategy.get_params()
+    if "random_state" in parameters:
+        strategy.set_params(random_state=random_state)
+    if training_of(arm) == SUPERVISED_TWO_HEADS and "adapt" not in arm.options:
+        strategy.set_params(adapt=False)  # selection must not train, or the arm would no longer be supervised
+    return strategy
+
+
+def optimiser_steps(config: ExperimentConfig, n_labelled: int, n_pool: int) -> int:
+    """Return the optimiser steps of one training with `n_labelled` images, the same for every arm: MI-AOD's own."""
+    n_unlabelled = min(n_labelled, n_pool - n_labelled)
+    return MIAODDetector(**_shared(config), **config.miaod).total_steps(n_labelled, n_unlabelled)
+
+
+def make_estimator(
+    config: ExperimentConfig,
+    training: str,
+    classes: tuple[str, ...],
+    steps: int,
+    random_state: int,
+    checkpoint: Path,
+    on_step: Callable[[dict], None],
+) -> ObjectDetector:
+    """Return the unfitted estimator of one training."""
+    own = {"classes": classes, "random_state": random_state, "checkpoint": str(checkpoint), "on_step": on_step}
+    if training == SUPERVISED:
+        return ObjectDetector(**_shared(config) | own | {"max_steps": steps})
+    return MIAODDetector(**_shared(config) | config.miaod | own | {"max_steps": steps})
+
+
+def load_estimator(config: ExperimentConfig, training: str, path: Path) -> ObjectDetector:
+    """Return the fitted estimator saved at `path`."""
+    estimator = (ObjectDetector if training == SUPERVISED else MIAODDetector).load(path)
+    if config.device != "auto":
+        estimator.set_params(device=config.device).network_.to(config.device)
+    return estimator
+
+
+def _shared(config: ExperimentConfig) -> dict:
+    return {
+        "detector": config.detector.name,
+        "detector_options": config.detector.options or None,
+        "device": config.device,
+        **config.training,
+    }

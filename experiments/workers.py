@@ -1,0 +1,118 @@
+"""Worker processes: each loads the data once and then runs the cycles it is given."""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+import traceback
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from queue import Empty
+
+import torch
+
+from miaod_plugin.errors import ConfigError, DataError, MiaodError
+from miaod_plugin.experiments.cycle import Experiment, run_cycle
+from miaod_plugin.experiments.datasets import load_data
+from miaod_plugin.experiments.layout import Cell, Run, write_json
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A message from a worker: where its cell is."""
+
+    cell: Cell
+    stage: str
+    step: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What stopped a cell; `by_user` where the message is about something that the user supplied."""
+
+    cell: Cell
+    message: str
+    by_user: bool
+
+
+class Workers:
+    """A pool of `config.jobs` processes that end with this one, however it ends."""
+
+    def __init__(self, run: Run):
+        context = multiprocessing.get_context("spawn")
+        self._messages = context.Queue()
+        self._others = set(multiprocessing.active_children())
+        threads = run.config.threads or max(1, (os.cpu_count() or 1) // run.config.jobs)
+        self._pool = ProcessPoolExecutor(
+            run.config.jobs, mp_context=context, initializer=_start, initargs=(run, threads, self._messages)
+        )
+
+    def submit(self, cell: Cell) -> Future:
+        """Start a cell; the future's result is None or a `Failure`."""
+        return self._pool.submit(_run, cell)
+
+    def messages(self) -> list[Progress]:
+        """Return the progress reported since the last call."""
+        received = []
+        with contextlib.suppress(Empty):
+            while True:
+                received.append(self._messages.get_nowait())
+        return received
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:  # nothing they still do is wanted; every file they were writing is whole or absent
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+_experiment: Experiment
+_send = None
+
+
+def _start(run: Run, threads: int, messages) -> None:
+    """Prepare a worker process."""
+    global _experiment, _send
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # denormal floats slow training on CPUs down many times
+    train, test = load_data(run.config, quiet=True)
+    _experiment, _send = Experiment(run.config, run, train, test), messages.put
+
+
+def _end_with_parent() -> None:
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _run(cell: Cell) -> Failure | None:
+    """Run one cycle; what goes wrong in it is written to its ``error.json`` and stops nothing else."""
+    error_file = _experiment.run.folder(cell) / "error.json"
+    error_file.unlink(missing_ok=True)
+    last = 0.0
+
+    def report(stage: str, step: int = 0, total: int = 0) -> None:
+        nonlocal last
+        if stage != "training" or step == total or time.monotonic() - last > 0.2:
+            last = time.monotonic()
+            _send(Progress(cell, stage, step, total))
+
+    report("starting")
+    try:
+        run_cycle(_experiment, cell, report)
+    except Exception as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        with contextlib.suppress(OSError):  # the disk may be full
+            write_json(error_file, {"error": type(error).__name__, "message": message, "trace": traceback.format_exc()})
+        if not isinstance(error, MiaodError):
+            message = f"{type(error).__name__}: {message}"
+        return Failure(cell, message, by_user=isinstance(error, DataError | ConfigError))
+    return None

@@ -1,0 +1,82 @@
+"""The command line: ``miaod``. Commands import what they need, so that ``miaod --help`` answers at once."""
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from miaod_plugin.errors import MiaodError
+
+# Plain text throughout: an error is one line, not a box.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data", help="Make data sets.")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"miaod-plugin {installed_version('miaod-plugin')}")
+        raise typer.Exit
+
+
+@app.callback()
+def miaod(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit.")
+    ] = False,
+) -> None:
+    """Active learning for object detection."""
+
+
+@app.command()
+def run(
+    yaml: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Other values, such as training.batch_size=4.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run of this name and start over.")] = False,
+) -> None:
+    """Run an experiment, or go on with it: finished cycles are never redone."""
+    from miaod_plugin.experiments.runner import run_experiment
+    from miaod_plugin.experiments.schema import load_config
+
+    try:
+        failures = run_experiment(load_config(yaml, overrides or []), out, fresh)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+    for failure in failures:
+        print(f"miaod: {failure.cell}: {failure.message}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(2 if all(failure.by_user for failure in failures) else 1)
+
+
+@data_app.command()
+def digits(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; made when missing.", show_default=False)],
+    format: Annotated[Literal["voc", "coco"], typer.Option(help="Layout on disk.")] = "voc",
+    train: Annotated[int, typer.Option(min=1, help="Training images.")] = 1000,
+    test: Annotated[int, typer.Option(min=1, help="Test images; their digits are by other writers.")] = 250,
+    n_classes: Annotated[int, typer.Option(min=1, max=10)] = 5,
+    image_size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+) -> None:
+    """Write digit scenes: handwritten digits over photographs, with boxes."""
+    from miaod_plugin.data import make_digit_scenes, write_coco, write_voc
+
+    for split, n_images in (("train", train), ("test", test)):
+        scenes = make_digit_scenes(n_images, split=split, n_classes=n_classes, image_size=image_size, random_state=seed)
+        (write_voc if format == "voc" else write_coco)(scenes, folder)
+        print(f"{split}: {n_images} images in {folder}")
+
+
+def main() -> None:
+    """Run the command; what the user got wrong ends in one line and exit status 2."""
+    try:
+        app()
+    except MiaodError as error:
+        print(f"miaod: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,75 @@
+import pytest
+import yaml
+from tiny_experiment import TINY, write_experiment
+
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments.layout import Run
+from miaod_plugin.experiments.schema import load_config
+
+
+def claim(folder, fresh=False, **changes):
+    run = Run(load_config(write_experiment(folder, **changes)), folder / "runs")
+    with run.locked():
+        run.claim(fresh)
+    return run
+
+
+def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
+    claim(tmp_path)
+    more = {
+        "arms": [{"training": "supervised", "strategy": "coreset"}, *TINY["arms"]],
+        "seeds": [0, 1, 2],
+        "budgets": [4, 7, 9, 12],
+        "jobs": 1,
+    }
+    run = claim(tmp_path, **more)
+    stored = yaml.safe_load((run.root / "config.yaml").read_text())
+    assert stored["budgets"] == [4, 7, 9, 12]
+    assert len(stored["arms"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"training": {"batch_size": 2, "learning_rate": 0.01}}, "training.batch_size: 4 -> 2"),
+        ({"miaod": {"label_epochs": 1}}, "miaod.rounds: 1 -> None"),
+        ({"data": {**TINY["data"], "n_classes": 4}}, "data.n_classes: 3 -> 4"),
+        ({"budgets": [4, 8, 9]}, "budgets: [4, 7, 9] -> [4, 8, 9]"),
+        ({"budgets": [4, 7]}, "budgets: [4, 7, 9] -> [4, 7]"),
+        ({"seeds": [1]}, "seeds: 0 is gone"),
+        ({"arms": TINY["arms"][:2]}, "arms: supervised+entropy is gone"),
+        (
+            {"arms": [*TINY["arms"][:2], {**TINY["arms"][2], "options": {"aggregate": "max"}}]},
+            "arms.supervised+entropy.options.aggregate: None -> 'max'",
+        ),
+    ],
+)
+def test_any_other_change_of_a_run_is_refused_with_what_changed(tmp_path, changes, named):
+    run = claim(tmp_path)
+    before = (run.root / "config.yaml").read_text()
+    with pytest.raises(ConfigError) as refused:
+        claim(tmp_path, **changes)
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert (run.root / "config.yaml").read_text() == before
+
+
+def test_fresh_deletes_the_run_and_nothing_else(tmp_path):
+    run = claim(tmp_path)
+    (run.root / "arms" / "x").mkdir(parents=True)
+    (run.root / "results.csv").write_text("")
+    other = tmp_path / "runs" / "other"
+    other.mkdir()
+    claim(tmp_path, fresh=True, budgets=[5, 6])
+    assert sorted(path.name for path in run.root.iterdir()) == ["config.yaml", "lock"]
+    assert other.exists()
+
+
+def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
+    run = Run(load_config(write_experiment(tmp_path)), tmp_path / "runs")
+    with run.locked():
+        second = Run(run.config, tmp_path / "runs")
+        with pytest.raises(ConfigError, match="another process is working on this run"), second.locked():
+            pass
+    with second.locked():
+        assert (run.root / "lock").exists()

@@ -1,0 +1,234 @@
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
+
+ONE_SEED = {"seeds": [0], "budgets": [4, 7], "arms": TINY["arms"][:2], "jobs": 1}
+
+
+def test_results_have_one_row_for_each_arm_seed_and_cycle(finished):
+    run, _ = finished
+    with open(run / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = "arm training strategy seed cycle images boxes steps ap50 train_seconds query_seconds"
+    assert list(rows[0]) == columns.split()
+    assert len(rows) == 3 * 2 * 3
+    assert [row["images"] for row in rows[:3]] == ["4", "7", "9"]
+    assert [row["arm"] for row in rows[::6]] == ["miaod+miaod", "supervised+random", "supervised+entropy"]
+    for row in rows:
+        assert 0 <= float(row["ap50"]) <= 1
+        assert float(row["train_seconds"]) > 0
+        assert (row["query_seconds"] == "") == (row["cycle"] == "2"), "the last budget asks for nothing"
+
+
+def test_all_arms_of_a_budget_take_the_same_optimiser_steps(finished):
+    run, _ = finished
+    for path in run.glob("arms/*/*/*/losses.jsonl"):
+        metrics = json.loads((path.parent / "metrics.json").read_text())
+        steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        assert steps == list(range(1, metrics["steps"] + 1))
+    by_images = {}
+    for row in untimed(run):
+        by_images.setdefault(row["images"], set()).add(row["steps"])
+    assert all(len(steps) == 1 for steps in by_images.values())
+    assert len(by_images) == 3
+
+
+def test_arms_of_a_seed_share_the_initial_set_and_seeds_do_not(finished):
+    run, _ = finished
+    initial = [{path.read_text() for path in run.glob(f"arms/*/seed{seed}/cycle0/labelled.txt")} for seed in (0, 1)]
+    assert [len(texts) for texts in initial] == [1, 1]
+    assert initial[0] != initial[1]
+
+
+def test_arms_of_one_training_share_the_first_model_to_the_last_bit(finished):
+    run, printed = finished
+    random, entropy = (run / "arms" / arm / "seed0" / "cycle0" for arm in ("supervised+random", "supervised+entropy"))
+    assert (random / "model.safetensors").read_bytes() == (entropy / "model.safetensors").read_bytes()
+    scores = [json.loads((folder / "metrics.json").read_text())["ap50"] for folder in (random, entropy)]
+    assert scores[0] == scores[1]
+    assert (random / "selected.csv").read_text() != (entropy / "selected.csv").read_text()
+    line = next(line for line in (run / "run.log").read_text().splitlines() if "seed 0  shared supervised" in line)
+    assert line.endswith("trained once for supervised+random, supervised+entropy")
+    assert printed.count("seed 0  shared supervised ") == 1
+
+
+def test_what_is_selected_is_labelled_next_and_never_twice(finished):
+    run, _ = finished
+    for chain in run.glob("arms/*/seed*"):
+        for cycle, (size, picks) in enumerate([(4, 3), (7, 2)]):
+            labelled = (chain / f"cycle{cycle}" / "labelled.txt").read_text().split()
+            with open(chain / f"cycle{cycle}" / "selected.csv", newline="") as file:
+                selected = list(csv.DictReader(file))
+            following = (chain / f"cycle{cycle + 1}" / "labelled.txt").read_text().split()
+            assert following == labelled + [row["id"] for row in selected]
+            assert len(set(following)) == size + picks
+            assert [int(row["rank"]) for row in selected] == list(range(1, picks + 1))
+            utilities = [float(row["utility"]) for row in selected]
+            assert utilities == sorted(utilities, reverse=True)
+
+
+def test_unlabelled_images_of_a_training_are_named(finished):
+    run, _ = finished
+    miaod, supervised = (run / "arms" / arm / "seed0" / "cycle1" for arm in ("miaod+miaod", "supervised+random"))
+    unlabelled = (miaod / "unlabelled.txt").read_text().split()
+    assert len(set(unlabelled)) == 7
+    assert not set(unlabelled) & set((miaod / "labelled.txt").read_text().split())
+    assert (supervised / "unlabelled.txt").read_text() == ""
+
+
+def test_event_files_show_average_precision_against_labelled_images(finished):
+    run, _ = finished
+    events = EventAccumulator(str(run / "tensorboard" / "supervised+random" / "seed1")).Reload()
+    points = events.Scalars("by labelled images/AP50")
+    rows = [row for row in untimed(run) if row["arm"] == "supervised+random" and row["seed"] == "1"]
+    assert [point.step for point in points] == [4, 7, 9]
+    assert [point.value for point in points] == pytest.approx([float(row["ap50"]) for row in rows], abs=1e-6)
+    tag = next(tag for tag in events.Tags()["scalars"] if tag.startswith("loss by optimiser step/"))
+    assert [point.step for point in events.Scalars(tag)] == list(range(1, sum(int(row["steps"]) for row in rows) + 1))
+
+
+def test_the_run_ends_with_a_table_and_the_paths(finished):
+    run, printed = finished
+    for name in ("results.csv", "curves.png", "tensorboard"):
+        assert str(run / name) in printed
+        assert (run / name).exists()
+    assert "mean ± standard deviation of 2 seeds" in printed
+    height, width, _ = imread(run / "curves.png").shape
+    assert width >= 1200 and height >= 800
+
+
+def test_one_process_gives_the_results_of_two(finished, tmp_path):
+    run, _ = finished
+    alone, _ = run_tiny(tmp_path, seeds=[1], jobs=1)
+    assert untimed(alone) == [row for row in untimed(run) if row["seed"] == "1"]
+    assert bits(alone) == {name: content for name, content in bits(run).items() if "seed1" in name}
+
+
+def test_a_started_run_goes_on_from_what_is_finished(finished, tmp_path):
+    run = tmp_path / "runs" / "tiny"
+    shutil.copytree(finished[0], run)
+    shutil.rmtree(run / "shared" / "seed1")  # not needed any more, yet made again
+    for path in (run / "arms").glob("*/seed1/cycle[12]"):
+        shutil.rmtree(path)
+    stopped = run / "arms" / "miaod+miaod" / "seed0" / "cycle2"  # trained, but neither scored nor finished
+    (stopped / "metrics.json").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in run.glob("arms/**/*") if path.is_file()}
+    run_tiny(tmp_path)
+    assert untimed(run) == untimed(finished[0])
+    assert bits(run) == bits(finished[0])
+    redone = {path for path, changed in kept.items() if path.stat().st_mtime_ns != changed}
+    assert redone == {stopped / "labelled.txt"}
+
+
+def test_budgets_and_arms_can_be_added_to_a_finished_run(tmp_path):
+    run, _ = run_tiny(tmp_path, **ONE_SEED)
+    before = {path: path.stat().st_mtime_ns for path in run.glob("**/model.safetensors")}
+    arms = [*TINY["arms"], {"training": "supervised", "strategy": "miaod"}]
+    run_tiny(tmp_path, **ONE_SEED | {"budgets": [4, 7, 9], "arms": arms})
+    rows = untimed(run)
+    assert [row["images"] for row in rows] == ["4", "7", "9"] * 4
+    assert {row["training"] for row in rows} == {"miaod", "supervised", "supervised-two-heads"}
+    assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
+
+
+def test_a_cell_that_fails_leaves_the_others_alone(tmp_path):
+    config = {**ONE_SEED, "training": {"batch_size": 4, "learning_rate": 0.01}}
+    path = write_experiment(tmp_path, **config)
+    blocked = tmp_path / "runs" / "tiny" / "arms" / "supervised+random" / "seed0" / "cycle1" / "model.safetensors"
+    blocked.mkdir(parents=True)  # nothing can be written there
+    (blocked / "x").touch()
+    ended = miaod("run", path, "--out", tmp_path / "runs", capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "seed 0  supervised+random  cycle 1" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    run = tmp_path / "runs" / "tiny"
+    assert json.loads((blocked.parent / "error.json").read_text())["error"]
+    assert [row["arm"] for row in untimed(run)] == ["miaod+miaod", "miaod+miaod", "supervised+random"]
+    shutil.rmtree(blocked)
+    run_tiny(tmp_path, **config)
+    assert len(untimed(run)) == 4
+    assert not (blocked.parent / "error.json").exists()
+
+
+def miaod(*arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "miaod_plugin", *map(str, arguments)], check=False, **options)
+
+
+def children(pid: int) -> set[int]:
+    """Return the processes whose parent is `pid`."""
+    found = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as stat:
+                    parent = int(stat.read().rsplit(")", 1)[1].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == pid:
+                found.add(int(entry))
+    return found
+
+
+def start_until(folder, pattern: str) -> tuple[subprocess.Popen, set[int]]:
+    """Start the tiny experiment in a process group of its own and wait until a file of the run appears."""
+    command = [
+        sys.executable,
+        "-m",
+        "miaod_plugin",
+        "run",
+        str(write_experiment(folder)),
+        "--out",
+        str(folder / "runs"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((folder / "runs").glob(pattern)):
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+        time.sleep(0.01)
+    return process, children(process.pid)
+
+
+def wait_for_end(pids: set[int]) -> None:
+    deadline = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, "workers outlived their parent"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds child processes in /proc")
+@pytest.mark.parametrize(("sent", "pattern"), [(signal.SIGKILL, "tiny/arms/*/*/cycle0/metrics.json")])
+def test_a_killed_run_takes_its_workers_along_and_goes_on_to_the_same_results(finished, tmp_path, sent, pattern):
+    process, workers = start_until(tmp_path, pattern)
+    process.send_signal(sent)
+    process.communicate()
+    assert workers
+    wait_for_end(workers)
+    run = tmp_path / "runs" / "tiny"
+    done = {path: path.stat().st_mtime_ns for path in run.glob("**/metrics.json")}
+    run_tiny(tmp_path)
+    assert untimed(run) == untimed(finished[0])
+    assert bits(run) == bits(finished[0])
+    assert all(path.stat().st_mtime_ns == changed for path, changed in done.items())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds child processes in /proc")
+def test_a_run_in_progress_refuses_a_second_process_and_ends_cleanly_on_ctrl_c(tmp_path):
+    process, workers = start_until(tmp_path, "tiny/shared/*/*/losses.jsonl")
+    second = miaod("run", tmp_path / "tiny.yaml", "--out", tmp_path / "runs", capture_output=True, text=True)
+    assert second.returncode == 2
+    assert second.stderr.strip().endswith("another process is working on this run; let it end first")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.decode().strip() == "stopped; the same command goes on from here"
+    wait_for_end(workers)

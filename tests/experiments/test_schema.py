@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_experiment import TINY, write_experiment
+
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments.schema import load_config
+
+SHIPPED = sorted(Path("experiments").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_experiments_are_valid(path):
+    config = load_config(path)
+    assert config.name == path.stem
+    assert len(config.budgets) >= 4
+
+
+def test_arms_are_named_after_training_and_strategy(tmp_path):
+    config = load_config(write_experiment(tmp_path))
+    assert [arm.name for arm in config.arms] == ["miaod+miaod", "supervised+random", "supervised+entropy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trainning": {}}, "trainning: unknown key; did you mean 'training'?"),
+        ({"training": {"bath_size": 2}}, "training.bath_size: unknown key; did you mean 'batch_size'?"),
+        ({"training": {"rounds": 2}}, "training: 'rounds' is a parameter of MI-AOD alone; write it under 'miaod'"),
+        ({"miaod": {"batch_size": 2}}, "miaod: 'batch_size' is common to all trainings; write it under 'training'"),
+        ({"miaod": {"label_epoch": 2}}, "miaod.label_epoch: unknown key; did you mean 'label_epochs'?"),
+        ({"training": {"random_state": 2}}, "training.random_state: unknown key; known: "),
+        ({"data": {**TINY["data"], "n_clases": 3}}, "data.n_clases: unknown key; did you mean 'n_classes'?"),
+        (
+            {"data": {**TINY["data"], "n_classes": 11}},
+            "data.n_classes: got 11; input should be less than or equal to 10",
+        ),
+        ({"data": {"kind": "voc", "root": "x", "train": {"splitt": "a"}, "test": {"split": "b"}}}, "data.train.split"),
+        ({"data": {"kind": "imagenet"}}, "data: "),
+        ({"detector": {"name": "retinanet_tinny"}}, "detector.name: unknown detector 'retinanet_tinny'; did you mean"),
+        (
+            {"arms": [{"training": "supervised", "strategy": "entropie"}]},
+            "arms.0.strategy: unknown strategy 'entropie'; did you mean 'entropy'?",
+        ),
+        (
+            {"arms": [{"training": "supervised", "strategy": "entropy", "options": {"ofer": "instances"}}]},
+            "arms.0.options.ofer: unknown option of strategy 'entropy'; did you mean 'over'?",
+        ),
+        ({"arms": [{"training": "semi", "strategy": "random"}]}, "arms.0.training: got 'semi'; input should be"),
+        ({"arms": [{"training": "supervised"}]}, "arms.0.strategy: this key is missing"),
+        ({"arms": [{"training": "supervised", "strategy": "random", "name": "../x"}]}, "arms.0.name: got '../x'"),
+        ({"arms": [{"training": "miaod", "strategy": "random"}] * 2}, "arms: arm name 'miaod+random' appears twice"),
+        ({"budgets": [4, 4]}, "budgets: 4 follows 4; budgets must increase"),
+        ({"budgets": [0, 4]}, "budgets.0: got 0; input should be greater than or equal to 1"),
+        ({"budgets": []}, "budgets: got []"),
+        ({"seeds": [1, 1]}, "seeds: seed 1 appears twice"),
+        ({"seeds": 3}, "seeds: got 3; input should be a valid list"),
+        (
+            {"evaluation": {"metric": "voc"}},
+            "evaluation.metric: got 'voc'; input should be 'voc_11point', 'voc_area' or",
+        ),
+        ({"jobs": True}, "jobs: got True; input should be a valid integer"),
+        ({"name": None}, "name: this key is missing"),
+    ],
+)
+def test_a_wrong_experiment_is_refused_in_one_line_with_file_and_key(tmp_path, changes, message):
+    path = write_experiment(tmp_path, **changes)
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    assert str(refused.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_no_experiment_is_refused(tmp_path):
+    path = tmp_path / "x.yaml"
+    for content, message in [
+        ("a: [1", "not valid YAML"),
+        ("- 1", "an experiment is a mapping"),
+        ("seeds: [0]\nseeds: [1]", "the key 'seeds' appears twice"),
+        ("name: !!python/object/apply:os.getcwd []", "not valid YAML"),
+    ]:
+        path.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            load_config(path)
+    with pytest.raises(ConfigError, match=r"missing\.yaml: cannot be read: No such file"):
+        load_config(tmp_path / "missing.yaml")
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path):
+    path = write_experiment(tmp_path)
+    path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 1e-3"))
+    assert load_config(path).training["learning_rate"] == 0.001
+
+
+def test_overrides_reach_every_place(tmp_path):
+    path = write_experiment(tmp_path)
+    config = load_config(path, ["training.batch_size=8", "seeds=[5]", "arms.0.strategy=random", "miaod.min_epochs=2"])
+    assert (config.training["batch_size"], config.seeds, config.miaod["min_epochs"]) == (8, [5], 2)
+    assert config.arms[0].name == "miaod+random"
+    for wrong in ("seeds", "arms.9.strategy=random", "name.x=1", "seeds=[1"):
+        with pytest.raises(ConfigError, match="command line: "):
+            load_config(path, [wrong])
+
+
+def test_a_data_path_is_looked_up_here_and_then_beside_the_experiment(tmp_path, monkeypatch):
+    here, beside = tmp_path / "here", tmp_path / "beside"
+    (beside / "scenes").mkdir(parents=True)
+    here.mkdir()
+    voc = {"kind": "voc", "root": "scenes", "train": {"split": "train"}, "test": {"split": "test"}}
+    path = write_experiment(beside, data=voc)
+    monkeypatch.chdir(here)
+    assert load_config(path).data.root == str(beside / "scenes")
+    (here / "scenes").mkdir()
+    assert load_config(path).data.root == "scenes"
+
+
+def test_the_stored_form_of_an_experiment_is_an_experiment(tmp_path):
+    config = load_config(write_experiment(tmp_path))
+    stored = tmp_path / "stored.yaml"
+    stored.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert load_config(stored).model_dump() == config.model_dump()
