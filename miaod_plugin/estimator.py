@@ -160,6 +160,7 @@ class ObjectDetector(BaseEstimator):
 
     def total_steps(self, n_labeled: int, n_unlabeled: int = 0) -> int:
         """Return how many optimiser steps `fit` takes with so many annotated and unlabelled images."""
+        self._check_parameters()
         return sum(stage.steps for stage in self._rounds(n_labeled, n_unlabeled))
 
     def predict(self, X) -> np.ndarray:
