@@ -1,8 +1,10 @@
 """The train and test parts of an experiment's data set."""
 
+import hashlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
-from miaod_plugin.data import load_coco, load_voc, make_digit_scenes
+from miaod_plugin.data import load_coco, load_voc, make_digit_scenes, read_image
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.schema import Coco, Digits, ExperimentConfig, Voc
@@ -37,6 +39,35 @@ def load_data(config: ExperimentConfig, quiet: bool = False) -> tuple[DetectionD
             f"{config.source}: budgets: {config.budgets[-1]} is larger than the {len(train)} images of data.train"
         )
     return train, test
+
+
+def decode_all(*parts: DetectionData) -> None:
+    """Decode every image file once, so that a broken one is found now and not days into an experiment.
+
+    Raises
+    ------
+    DataError
+        If an image is missing or does not decode.
+    """
+    with ThreadPoolExecutor() as threads:
+        for data in parts:
+            if data.X.ndim == 1:
+                for _ in threads.map(_decode, data.X):
+                    pass
+
+
+def _decode(path: str) -> None:
+    read_image(path)  # keeps nothing of it
+
+
+def describe(data: DetectionData) -> dict:
+    """Return the size of a part and a digest of its ids and annotations (and pixels, where it is in memory)."""
+    digest = hashlib.sha256(data.X.tobytes() if data.X.ndim > 1 else b"")
+    boxes = 0
+    for name, target in zip(data.ids.tolist(), data.y, strict=True):
+        digest.update(name.encode() + target["boxes"].tobytes() + target["labels"].tobytes())
+        boxes += len(target["labels"])
+    return {"images": len(data), "boxes": boxes, "sha256": digest.hexdigest()}
 
 
 def _digits(data: Digits, on_error: str) -> tuple[DetectionData, DetectionData]:

@@ -1,7 +1,7 @@
 """The folder of a run: where every cell keeps its files, who may write to it, and what may change between two starts.
 
 runs/NAME/
-    config.yaml                 the resolved experiment
+    config.yaml data.json       the resolved experiment, and a digest of its data
     results.csv curves.png run.log tensorboard/ARM/seedK/
     shared/seedK/TRAINING/      the cycle-0 model that all arms of this training start from
     arms/ARM/seedK/cycleN/      labelled.txt unlabelled.txt losses.jsonl training.json model.safetensors
@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from miaod_plugin.errors import ConfigError
+from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.trainings import training_of
 from miaod_plugin.files import write_text
@@ -87,6 +87,10 @@ class Run:
         folder = self.folder(cell)
         return (folder / "metrics.json").exists() and (not self.asks(cell) or (folder / "selected.csv").exists())
 
+    def begun(self) -> bool:
+        """Whether the run's folder holds an experiment."""
+        return (self.root / "config.yaml").exists()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run's lock, which the system releases when the process ends, however it ends."""
@@ -98,13 +102,22 @@ class Run:
                 raise ConfigError(f"{self.root}: another process is working on this run; let it end first") from None
             yield
 
-    def claim(self, fresh: bool = False) -> None:
+    def claim(self, data: dict[str, dict], fresh: bool = False) -> None:
         """Store the experiment in the run's folder, or check that it continues the one that is stored.
+
+        Parameters
+        ----------
+        data : dict
+            What the parts of the data set are, by name; see `datasets.describe`.
+        fresh : bool, default=False
+            Delete what is stored first.
 
         Raises
         ------
         ConfigError
             If the stored experiment differs in more than added arms, seeds or budgets; names the changed keys.
+        DataError
+            If the data set is not the one that the run began with.
         """
         stored = self.root / "config.yaml"
         if fresh and stored.exists():
@@ -118,6 +131,14 @@ class Run:
                     f"{self.config.source}: differs from the run in {self.root}: {'; '.join(changed)}"
                     " (only arms, seeds and later budgets may be added; use another name, or --fresh to start over)"
                 )
+            for part, then in (read_json(self.root / "data.json") or {}).items():
+                if (now := data[part]) != then:
+                    raise DataError(
+                        f"data.{part}: not what the run in {self.root} began with ({then['images']} images with"
+                        f" {then['boxes']} boxes then, {now['images']} with {now['boxes']} now);"
+                        " use another name, or --fresh to start over"
+                    )
+        write_json(self.root / "data.json", data)
         write_text(stored, yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 

@@ -13,6 +13,7 @@ from miaod_plugin.files import atomic_path
 # Okabe and Ito's palette, told apart by colour-blind readers; markers and lines tell arms apart in grey print too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vPX*"
+MEAN = {"linewidth": 1.8, "markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)), "-")
 
 
@@ -27,13 +28,13 @@ def draw_curves(run: Run) -> Path:
         images = sorted(scores)
         percent = {n: [100 * value for value in scores[n]] for n in images}
         mean = [statistics.fmean(percent[n]) for n in images]
-        axes.plot(images, mean, linestyle=LINES[number % 8], linewidth=1.8, markersize=6, label=arm, zorder=3, **look)
+        axes.plot(images, mean, linestyle=LINES[number % 8], label=arm, zorder=3, **look, **MEAN)
         if any(len(percent[n]) > 1 for n in images):
             spread = [statistics.stdev(percent[n]) if len(percent[n]) > 1 else 0.0 for n in images]
             low, high = ([m + sign * s for m, s in zip(mean, spread, strict=True)] for sign in (-1, 1))
             axes.fill_between(images, low, high, color=look["color"], alpha=0.15, linewidth=0)
             points = [(n, value) for n in images for value in percent[n]]
-            axes.scatter(*zip(*points, strict=True), s=9, alpha=0.5, linewidths=0, zorder=2, **look)
+            axes.scatter(*zip(*points, strict=True), s=12, alpha=0.6, linewidths=0, zorder=2, **look)
 
     axes.set_xlabel("Labelled images")
     axes.set_ylabel("COCO AP (%)" if score == "ap" else "AP50 (%)")
@@ -44,8 +45,8 @@ def draw_curves(run: Run) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     n_seeds = len(run.config.seeds)
     spread = f"mean and standard deviation of {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    axes.set_title(f"{run.config.name}: {spread}", fontsize=9, color="0.35", loc="left")
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9, handlelength=3.2)
+    figure.suptitle(f"{run.config.name}: {spread}", x=0.02, ha="left", fontsize=10)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, fontsize=9, handlelength=3.2)
 
     path = run.root / "curves.png"
     with atomic_path(path) as temporary:

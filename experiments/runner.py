@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from miaod_plugin.experiments.cycle import Experiment
-from miaod_plugin.experiments.datasets import load_data
+from miaod_plugin.experiments.datasets import decode_all, describe, load_data
 from miaod_plugin.experiments.event_files import EventFiles
 from miaod_plugin.experiments.layout import Cell, Run, read_json
 from miaod_plugin.experiments.plots import draw_curves
@@ -52,8 +52,10 @@ def run_experiment(
     train, test = load_data(config)
     experiment = Experiment(config, run, train, test)
     total_steps = sum(experiment.steps(cell) for cell in trained_cells(run))  # refuses bad training parameters
+    if fresh or not run.begun():
+        decode_all(train, test)
     with run.locked():
-        run.claim(fresh)
+        run.claim({"train": describe(train), "test": describe(test)}, fresh)
         with Display(run.root / "run.log", console) as display:
             display.say(
                 f"{config.name}: {len(train)} training and {len(test)} test images, {len(config.arms)} arms,"

@@ -156,6 +156,13 @@ class ExperimentConfig(Section):
         """The file this was read from, for messages."""
         return self._source
 
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|(cuda|mps)(:\d+)?", device):
+            raise ValueError(f"{device!r} is not a device; give 'auto', 'cpu', 'cuda', 'cuda:1', ...")
+        return device
+
     @field_validator("training")
     @classmethod
     def _common(cls, parameters: dict) -> dict:

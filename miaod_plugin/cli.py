@@ -2,6 +2,8 @@
 
 import sys
 from importlib.metadata import version as installed_version
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,8 +50,11 @@ def run(
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
-    for failure in failures:
-        print(f"miaod: {failure.cell}: {failure.message}", file=sys.stderr)
+    message_of = attrgetter("message")
+    for message, alike in groupby(sorted(failures, key=message_of), key=message_of):
+        cells = [str(failure.cell) for failure in alike]
+        more = f" (and {len(cells) - 1} more cells)" if len(cells) > 1 else ""
+        print(f"miaod: {cells[0]}{more}: {message}", file=sys.stderr)
     if failures:
         raise typer.Exit(2 if all(failure.by_user for failure in failures) else 1)
 

@@ -2,15 +2,17 @@ import pytest
 import yaml
 from tiny_experiment import TINY, write_experiment
 
-from miaod_plugin.errors import ConfigError
+from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.layout import Run
 from miaod_plugin.experiments.schema import load_config
+
+DATA = {"train": {"images": 24, "boxes": 70, "sha256": "a"}, "test": {"images": 8, "boxes": 20, "sha256": "b"}}
 
 
 def claim(folder, fresh=False, **changes):
     run = Run(load_config(write_experiment(folder, **changes)), folder / "runs")
     with run.locked():
-        run.claim(fresh)
+        run.claim(DATA, fresh)
     return run
 
 
@@ -54,6 +56,15 @@ def test_any_other_change_of_a_run_is_refused_with_what_changed(tmp_path, change
     assert (run.root / "config.yaml").read_text() == before
 
 
+def test_a_data_set_that_is_not_the_one_of_the_run_is_refused(tmp_path):
+    run = claim(tmp_path)
+    grown = {**DATA, "train": {"images": 25, "boxes": 71, "sha256": "c"}}
+    with pytest.raises(DataError, match=r"data\.train: .*\(24 images with 70 boxes then, 25 with 71 now"), run.locked():
+        run.claim(grown)
+    with run.locked():
+        run.claim(grown, fresh=True)
+
+
 def test_fresh_deletes_the_run_and_nothing_else(tmp_path):
     run = claim(tmp_path)
     (run.root / "arms" / "x").mkdir(parents=True)
@@ -61,7 +72,7 @@ def test_fresh_deletes_the_run_and_nothing_else(tmp_path):
     other = tmp_path / "runs" / "other"
     other.mkdir()
     claim(tmp_path, fresh=True, budgets=[5, 6])
-    assert sorted(path.name for path in run.root.iterdir()) == ["config.yaml", "lock"]
+    assert sorted(path.name for path in run.root.iterdir()) == ["config.yaml", "data.json", "lock"]
     assert other.exists()
 
 
