@@ -26,6 +26,7 @@ class Display:
             transient=True,
         )
         self._tasks: dict[Cell, int] = {}
+        self._ended: set[Cell] = set()
         self._done = 0
 
     def __enter__(self) -> "Display":
@@ -42,6 +43,8 @@ class Display:
 
     def show(self, message: Message) -> None:
         """Move the bar of one cell."""
+        if message.cell in self._ended:
+            return  # the message was slower than the cell's result
         if message.cell not in self._tasks:
             self._tasks[message.cell] = self._bars.add_task(str(message.cell), total=None, stage="")
         task = self._tasks[message.cell]
@@ -54,6 +57,7 @@ class Display:
 
     def finish(self, cell: Cell, steps: int, ok: bool) -> None:
         """Remove the bar of a cell that has ended, and count it when it is finished."""
+        self._ended.add(cell)
         if cell in self._tasks:
             self._bars.remove_task(self._tasks.pop(cell))
         self._done += steps * ok
