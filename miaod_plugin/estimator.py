@@ -37,8 +37,11 @@ class ObjectDetector(BaseEstimator):
         Exactly this many optimiser steps in place of `epochs`.
     batch_size : int
         Images in a step; fewer when fewer are labelled.
+    optimizer : {"sgd", "adamw"}
+        Stochastic gradient descent with momentum, as in section 4.1 of the paper, or AdamW, for small networks that
+        train from scratch.
     learning_rate, momentum, weight_decay : float
-        Of stochastic gradient descent (section 4.1 of the paper).
+        Of the optimiser; the defaults are the paper's. `momentum` is AdamW's first beta.
     warmup_steps : int
         Steps in which the learning rate rises linearly from near zero.
     drop_at : float
@@ -94,6 +97,7 @@ class ObjectDetector(BaseEstimator):
         epochs: int = 26,
         max_steps: int | None = None,
         batch_size: int = 2,
+        optimizer: str = "sgd",
         learning_rate: float = 1e-3,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
@@ -115,6 +119,7 @@ class ObjectDetector(BaseEstimator):
         self.epochs = epochs
         self.max_steps = max_steps
         self.batch_size = batch_size
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
@@ -304,6 +309,8 @@ class ObjectDetector(BaseEstimator):
             number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
             if not (number and math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name}: {value!r} is not allowed; give a number from 0 on")
+        if self.optimizer not in ("sgd", "adamw"):
+            raise ConfigError(f"optimizer: {self.optimizer!r} is not known; choose sgd or adamw")
         if self.classes is not None and (isinstance(self.classes, str) or not len(self.classes)):
             raise ConfigError(f"classes: {self.classes!r} is not allowed; give a sequence of at least one name")
 

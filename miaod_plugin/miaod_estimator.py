@@ -17,7 +17,7 @@ logger = logging.getLogger("miaod_plugin")
 
 
 class MIAODDetector(ObjectDetector):
-    """A detector with two adversarial classifiers and a multiple-instance head, which also learns from unlabelled images.
+    """A detector with two adversarial classifiers and a MIL head, which also learns from unlabelled images.
 
     With unlabelled images, `fit` runs the whole schedule of MI-AOD: label-set training, then `rounds` times a round
     that minimises the discrepancy of the classifiers, one that maximises it, and label-set training. Without, it runs
@@ -25,9 +25,9 @@ class MIAODDetector(ObjectDetector):
 
     Parameters
     ----------
-    detector, classes, detector_options, max_steps, batch_size, learning_rate, momentum, weight_decay, warmup_steps, \
-drop_at, max_grad_norm, horizontal_flip, score_batch_size, num_workers, device, random_state, checkpoint, \
-checkpoint_seconds, on_step
+    detector, classes, detector_options, max_steps, batch_size, optimizer, learning_rate, momentum, weight_decay, \
+warmup_steps, drop_at, max_grad_norm, horizontal_flip, score_batch_size, num_workers, device, random_state, \
+checkpoint, checkpoint_seconds, on_step
         As in `ObjectDetector`.
     label_epochs, min_epochs, max_epochs : int
         Passes over the labelled images in each label-set, minimising and maximising round; the latter two take as many
@@ -75,6 +75,7 @@ checkpoint_seconds, on_step
         mode: str = "improved",
         options: Mapping | None = None,
         batch_size: int = 2,
+        optimizer: str = "sgd",
         learning_rate: float = 1e-3,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
@@ -96,6 +97,7 @@ checkpoint_seconds, on_step
             detector_options=detector_options,
             max_steps=max_steps,
             batch_size=batch_size,
+            optimizer=optimizer,
             learning_rate=learning_rate,
             momentum=momentum,
             weight_decay=weight_decay,

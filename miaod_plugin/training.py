@@ -37,6 +37,7 @@ class Settings:
     """What the optimisation needs to know; see `ObjectDetector` for the meaning of each."""
 
     batch_size: int
+    optimizer: str
     learning_rate: float
     momentum: float
     weight_decay: float
@@ -183,10 +184,11 @@ def plan_rounds(epochs: list[tuple[str, int]], n_images: int, batch_size: int, m
 
 
 def new_optimizer(parameters: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    """Return SGD with momentum and weight decay, the optimiser of the paper (section 4.1)."""
-    return torch.optim.SGD(
-        parameters, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
+    """Return SGD with momentum, the optimiser of the paper (section 4.1), or AdamW with betas (momentum, 0.999)."""
+    rate, momentum, decay = settings.learning_rate, settings.momentum, settings.weight_decay
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, rate, betas=(momentum, 0.999), weight_decay=decay, fused=True)
+    return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Settings, step: int, progress: float) -> None:
@@ -200,7 +202,7 @@ def take_step(optimizer, trainable: list[nn.Parameter], losses: dict[str, Tensor
     """Take one optimiser step on the sum of the losses; what does not train gets no gradient and no weight decay."""
     loss = sum(losses.values())
     if not torch.isfinite(loss):
-        parts = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+        parts = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
         raise TrainingError(f"the loss is not finite at {where} ({parts}); lower learning_rate or set max_grad_norm")
     optimizer.zero_grad(set_to_none=True)
     if loss.requires_grad:

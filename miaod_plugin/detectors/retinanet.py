@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from miaod_plugin.detectors.backbones import TinyBackbone, mobilenet_v2_fpn, resnet50_fpn
 from miaod_plugin.detectors.base import Detector, Features, cells_inside
@@ -184,7 +185,7 @@ def _with_pyramid(
 
 
 def retinanet_tiny(
-    num_classes: int, *, width: int = 16, fpn_channels: int = 64, head_convs: int = 1
+    num_classes: int, *, width: int = 16, fpn_channels: int = 48, head_convs: int = 1
 ) -> RetinaNetDetector:
     """Return a RetinaNet for images of 64 to 128 pixels that trains from scratch in seconds on two CPU cores.
 
@@ -197,15 +198,23 @@ def retinanet_tiny(
     fpn_channels, head_convs : int
         As in `retinanet_resnet50_fpn`.
     """
-    sizes = ((16, 23), (32, 45), (64, 90))
-    return RetinaNetDetector(
+    sizes = ((14, 20), (28, 40), (56, 80))
+    detector = RetinaNetDetector(
         TinyBackbone(width, fpn_channels),
         num_classes,
         head_convs,
-        anchor_generator=AnchorGenerator(sizes, ((0.7, 1.4),) * len(sizes)),
-        image_mean=(0.5, 0.5, 0.5),
-        image_std=(0.25, 0.25, 0.25),
-        _skip_resize=True,
-        size_divisible=64,  # BatchNorm needs more than one cell in the coarsest map of a single image
+        anchor_generator=AnchorGenerator(sizes, ((0.65, 1.0, 1.55),) * len(sizes)),
         **POSTPROCESSING,
     )
+    # BatchNorm needs more than one cell in the coarsest map of a single image, hence the multiple of 64
+    detector.retinanet.transform = AsIs(
+        min_size=1, max_size=1, image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25), size_divisible=64
+    )
+    return detector
+
+
+class AsIs(GeneralizedRCNNTransform):
+    """torchvision's transform without its resizing."""
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None):
+        return image, target
