@@ -1,7 +1,6 @@
 """The train and test parts of an experiment's data set."""
 
 import hashlib
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 from miaod_plugin.data import load_coco, load_voc, make_digit_scenes, read_image
@@ -10,14 +9,8 @@ from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.schema import Coco, Digits, ExperimentConfig, Voc
 
 
-def load_data(config: ExperimentConfig, quiet: bool = False) -> tuple[DetectionData, DetectionData]:
+def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
     """Return the training part (the pool of the experiment) and the test part.
-
-    Parameters
-    ----------
-    config : ExperimentConfig
-    quiet : bool, default=False
-        Leave out the warnings about skipped annotations, for a process that reads what another has already reported.
 
     Raises
     ------
@@ -27,10 +20,7 @@ def load_data(config: ExperimentConfig, quiet: bool = False) -> tuple[DetectionD
         If a budget is larger than the training part.
     """
     load = {Digits: _digits, Voc: _voc, Coco: _coco}[type(config.data)]
-    with warnings.catch_warnings():
-        if quiet:
-            warnings.simplefilter("ignore")
-        train, test = load(config.data, config.on_error)
+    train, test = load(config.data, config.on_error)
     for part, data in (("train", train), ("test", test)):
         if not len(data):
             raise DataError(f"{config.source}: data.{part}: no images; choose another split or folder")

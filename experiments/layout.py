@@ -138,6 +138,8 @@ class Run:
                         f" {then['boxes']} boxes then, {now['images']} with {now['boxes']} now);"
                         " use another name, or --fresh to start over"
                     )
+        for left_over in self.root.glob("**/.*.part*"):
+            left_over.unlink()  # a process that was killed was writing it, see `files.atomic_path`
         write_json(self.root / "data.json", data)
         write_text(stored, yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 

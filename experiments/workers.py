@@ -1,6 +1,7 @@
 """Worker processes: each loads the data once and then runs the cycles it is given."""
 
 import contextlib
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -84,7 +85,8 @@ def _start(run: Run, threads: int, messages) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # denormal floats slow training on CPUs down many times
-    train, test = load_data(run.config, quiet=True)
+    logging.getLogger("miaod_plugin").setLevel(logging.ERROR)  # the parent has named every skipped annotation
+    train, test = load_data(run.config)
     _experiment, _send = Experiment(run.config, run, train, test), messages.put
 
 

@@ -179,20 +179,13 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def start_until(folder, pattern: str) -> tuple[subprocess.Popen, set[int]]:
+def start_until(folder, pattern: str, **changes) -> tuple[subprocess.Popen, set[int]]:
     """Start the tiny experiment in a process group of its own and wait until a file of the run appears."""
-    command = [
-        sys.executable,
-        "-m",
-        "miaod_plugin",
-        "run",
-        str(write_experiment(folder)),
-        "--out",
-        str(folder / "runs"),
-    ]
+    path, runs = write_experiment(folder, **changes), folder / "runs"
+    command = [sys.executable, "-m", "miaod_plugin", "run", str(path), "--out", str(runs)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list((folder / "runs").glob(pattern)):
+    while not list(runs.glob(pattern)):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
         time.sleep(0.01)
     return process, children(process.pid)
@@ -207,14 +200,18 @@ def wait_for_end(pids: set[int]) -> None:
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds child processes in /proc")
 def test_a_killed_run_takes_its_workers_along_and_goes_on_to_the_same_results(finished, tmp_path):
-    process, workers = start_until(tmp_path, "tiny/arms/*/*/cycle0/metrics.json")
+    often = {"training": {**TINY["training"], "checkpoint_seconds": 0}}
+    process, workers = start_until(tmp_path, "tiny/arms/*/*/cycle1/half_trained.ckpt", **often)
     process.kill()
     process.communicate()
     assert workers
     wait_for_end(workers)
     run = tmp_path / "runs" / "tiny"
     done = {path: path.stat().st_mtime_ns for path in run.glob("**/metrics.json")}
-    run_tiny(tmp_path)
+    assert done, "something was finished when it was killed"
+    (run / "arms" / ".x.json.1.part.json").touch()  # what a process leaves that is killed while it writes
+    run_tiny(tmp_path, **often)
+    assert not [path for path in run.glob("**/*") if path.suffix == ".ckpt" or ".part" in path.name]
     assert untimed(run) == untimed(finished[0])
     assert bits(run) == bits(finished[0])
     assert all(path.stat().st_mtime_ns == changed for path, changed in done.items())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from safetensors.numpy import load_file
 
 from miaod_plugin.experiments.runner import run_experiment
 from miaod_plugin.experiments.schema import load_config
@@ -56,6 +57,8 @@ def untimed(run: Path) -> list[dict]:
 
 
 def bits(run: Path) -> dict[str, bytes]:
-    """Return every selection and every model of a run by its place: it must not depend on interruptions."""
-    paths = [*run.glob("arms/**/selected.csv"), *run.glob("arms/**/model.safetensors")]
-    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(paths)}
+    """Return every selection and every weight of a run by its place: it must not depend on interruptions."""
+    content = {path: path.read_bytes() for path in run.glob("arms/**/selected.csv")}
+    for path in run.glob("arms/**/model.safetensors"):
+        content |= {path / name: tensor.tobytes() for name, tensor in load_file(path).items()}
+    return {str(path.relative_to(run)): value for path, value in content.items()}
