@@ -5,9 +5,10 @@ import yaml
 from tiny_experiment import TINY, write_experiment
 
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments import schema
 from miaod_plugin.experiments.schema import load_config
 
-SHIPPED = sorted(Path("experiments").glob("*.yaml"))
+SHIPPED = sorted(Path(schema.__file__).parent.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
