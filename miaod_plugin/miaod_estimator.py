@@ -169,4 +169,5 @@ checkpoint, checkpoint_seconds, on_step
         return unlabeled[np.sort(np.random.default_rng((seed, 2)).choice(len(unlabeled), count, replace=False))]
 
     def _network_options(self) -> dict:
-        return {"adversarial": True, "detect_with": self.options_.detect_with}
+        options = self.options_
+        return {"adversarial": True, "background": options.background, "detect_with": options.detect_with}

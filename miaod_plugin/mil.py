@@ -55,30 +55,30 @@ def instance_weights(
     mil_logits: Tensor,
     *,
     attention: str = "probability",
-    background: bool = False,
     valid: Tensor | None = None,
 ) -> Tensor:
     """Return how much each instance represents each class of its image: one level, ``(B, A, C)`` each -> ``(B, A, C)``.
 
-    ``softmax_c(m) * softmax_i(max_c a)``, the second factor detached (section 3.3). For weights over the whole
-    image, pass its levels concatenated.
+    ``softmax_c(m) * softmax_i(a)``, the second factor detached (section 3.3). For weights over the whole image, pass
+    its levels concatenated.
 
     Parameters
     ----------
-    attention : {"probability", "logit"}
-        What the softmax over the instances acts on: ``a = sigmoid((f1 + f2) / 2)``, as the original does, or the logits
-        ``a = (f1 + f2) / 2`` themselves. Values within 0..1 make the weights of 10^5 instances nearly uniform.
-    background : bool
-        Let a background logit of 0 take part in the softmax over the classes, which is constant for a single class
-        otherwise.
+    mil_logits : Tensor, (B, A, C) or (B, A, C + 1)
+        With one more class at the end, the background, that takes part in the softmax over the classes; without it a
+        single class would always have probability 1.
+    attention : {"probability", "logit", "class_logit"}
+        What the softmax over the instances acts on: ``a = max_c sigmoid((f1 + f2) / 2)``, as the original does; the
+        logits themselves, ``max_c (f1 + f2) / 2``, since the softmax of values within 0..1 is nearly uniform; or the
+        logits of each class on their own, so that an image can hold several classes with full weight.
     """
-    objectness = ((logits1 + logits2) / 2).detach().amax(dim=2, keepdim=True)
+    objectness = ((logits1 + logits2) / 2).detach()
+    if attention != "class_logit":
+        objectness = objectness.amax(dim=2, keepdim=True)
     if attention == "probability":
         objectness = objectness.sigmoid()
     if valid is not None:
         objectness = objectness.masked_fill(~valid[:, :, None], torch.finfo(objectness.dtype).min)
-    if background:
-        mil_logits = F.pad(mil_logits, (0, 1))
     classes = mil_logits.softmax(dim=2)[..., : logits1.shape[2]]
     weights = classes * objectness.softmax(dim=1)
     return weights if valid is None else weights * valid[:, :, None]

@@ -11,11 +11,12 @@ class MIAODOptions:
 
     Parameters
     ----------
-    attention : {"level", "image"}
-        Softmax over the instances of each level on probabilities (the original; nearly uniform weights), or over the
-        whole image on logits.
+    attention : {"level", "image", "class"}
+        Softmax over the instances of each level on probabilities (the original; nearly uniform weights), over those of
+        the whole image on logits, or the latter for each class on its own.
     background : bool
-        A background logit takes part in the softmax over the classes, so that a single class can be absent.
+        The MIL head knows background, which takes part in its softmax over the classes, so that a single class can be
+        absent.
     pseudo_labels : {"batch", "image"}
         Drop the pseudo-label loss for the whole batch if any image has no pseudo label, or for that image alone.
     detect_with : {"first", "mean"}
@@ -30,7 +31,7 @@ class MIAODOptions:
         Mean score from which a class counts as present in an unlabelled image.
     """
 
-    attention: str = "image"
+    attention: str = "class"
     background: bool = True
     pseudo_labels: str = "image"
     detect_with: str = "mean"
@@ -51,7 +52,11 @@ MODES = {
         top_k=10_000,
     ),
 }
-_CHOICES = {"attention": ("level", "image"), "pseudo_labels": ("batch", "image"), "detect_with": ("first", "mean")}
+_CHOICES = {
+    "attention": ("level", "image", "class"),
+    "pseudo_labels": ("batch", "image"),
+    "detect_with": ("first", "mean"),
+}
 
 
 def miaod_options(mode: str = "improved", overrides: dict | None = None) -> MIAODOptions:

@@ -20,6 +20,9 @@ from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
 from miaod_plugin.errors import TrainingError
 from miaod_plugin.options import MIAODOptions
 
+# What the softmax over the instances acts on, by MI-AOD's option `attention`.
+ATTENTION = {"level": "probability", "image": "logit", "class": "class_logit"}
+
 
 @dataclass(frozen=True)
 class Round:
@@ -137,14 +140,13 @@ def mil_instances(outputs: InstanceOutputs, options: MIAODOptions) -> MILInstanc
     """Return the logits of both classifiers and the instance weights that the options ask for."""
     levels = [*outputs.heads, outputs.mil_logits]
     valid = outputs.valid
-    if options.attention == "image":
+    if options.attention != "level":
         levels = [[torch.cat(logits, dim=1)] for logits in levels]
         valid = None if valid is None else [torch.cat(valid, dim=1)]
     weights = [
         mil.instance_weights(
             *logits,
-            attention="logit" if options.attention == "image" else "probability",
-            background=options.background,
+            attention=ATTENTION[options.attention],
             valid=mask,
         )
         for *logits, mask in zip(*levels, valid or [None] * len(levels[0]), strict=True)

@@ -48,8 +48,11 @@ class Detector(nn.Module):
         """Resize and normalise the images (and their targets), and compute everything the classifiers need."""
         raise NotImplementedError
 
-    def build_classifier(self) -> nn.Module:
-        """Return a freshly initialised classification head: feature maps -> logits per level, each ``(B, A_l, C)``."""
+    def build_classifier(self, num_classes: int) -> nn.Module:
+        """Return a freshly initialised classification head: feature maps -> logits per level, each ``(B, A_l, C)``.
+
+        `num_classes` is the detector's own, or one more for a MIL head that knows background.
+        """
         raise NotImplementedError
 
     def box_outputs(self, features: Features) -> Tensor:
@@ -81,8 +84,8 @@ class InstanceOutputs:
     ----------
     heads : list over classifiers of lists over levels of Tensor, each (B, A_l, C)
         Class logits; one classifier for a supervised detector, f1 and f2 for MI-AOD.
-    mil_logits : list of Tensor, each (B, A_l, C), or None
-        Logits of the MIL head.
+    mil_logits : list of Tensor, each (B, A_l, C) or (B, A_l, C + 1), or None
+        Logits of the MIL head, background last if it knows one.
     boxes : Tensor, (B, A, 4)
         Box regression.
     features : Features
@@ -153,15 +156,20 @@ class DetectionNetwork(nn.Module):
     detector : Detector
     adversarial : bool
         Build f1, f2 and the MIL head (Figure 2 of the paper) rather than a single classifier.
+    background : bool
+        Give the MIL head one more class, the background.
     detect_with : {"mean", "first"}
         Make detections from the mean of the classifiers' logits, or from the first alone.
     """
 
-    def __init__(self, detector: Detector, adversarial: bool = False, detect_with: str = "mean"):
+    def __init__(
+        self, detector: Detector, adversarial: bool = False, background: bool = False, detect_with: str = "mean"
+    ):
         super().__init__()
+        classes = detector.num_classes
         self.detector = detector
-        self.classifiers = nn.ModuleList(detector.build_classifier() for _ in range(2 if adversarial else 1))
-        self.mil_head = detector.build_classifier() if adversarial else None
+        self.classifiers = nn.ModuleList(detector.build_classifier(classes) for _ in range(2 if adversarial else 1))
+        self.mil_head = detector.build_classifier(classes + background) if adversarial else None
         self.detect_with = detect_with
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> InstanceOutputs:

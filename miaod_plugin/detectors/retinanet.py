@@ -60,9 +60,9 @@ class RetinaNetDetector(Detector):
             features.valid = [cells.flatten(1).repeat_interleave(self.anchors_per_cell, dim=1) for cells in inside]
         return features
 
-    def build_classifier(self) -> nn.Module:
+    def build_classifier(self, num_classes: int) -> nn.Module:
         return RetinaNetClassifier(
-            self.retinanet.backbone.out_channels, self.anchors_per_cell, self.num_classes, self.head_convs
+            self.retinanet.backbone.out_channels, self.anchors_per_cell, num_classes, self.head_convs
         )
 
     def box_outputs(self, features: Features) -> Tensor:

@@ -1,0 +1,126 @@
+"""RetinaNet behind the adapter contract: torchvision's own numbers, padding, weights and frozen parts."""
+
+import pytest
+import torch
+from torchvision.models import mobilenet_v2
+from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection.retinanet import RetinaNetClassificationHead
+from torchvision.ops import box_iou
+
+from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.detectors.matching import match_anchors
+from miaod_plugin.detectors.retinanet import retinanet_mobilenet_v2_fpn, retinanet_resnet50_fpn, retinanet_tiny
+from miaod_plugin.errors import ConfigError
+
+TARGETS = [
+    {"boxes": torch.tensor([[10.0, 10, 60, 80], [50, 20, 90, 90]]), "labels": torch.tensor([0, 2])},
+    {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+    {"boxes": torch.tensor([[5.0, 5, 20, 20]]), "labels": torch.tensor([1])},
+]
+
+
+def small_mobilenet(**options):
+    return retinanet_mobilenet_v2_fpn(3, weights=None, min_size=96, max_size=160, fpn_channels=32, **options)
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(3, *size, generator=generator) for size in ((100, 160), (160, 100), (96, 96))]
+
+
+def test_losses_equal_torchvision_s(images):
+    torch.manual_seed(0)
+    network = DetectionNetwork(small_mobilenet(head_convs=4))
+    outputs = network(images, TARGETS)
+    retinanet, features = network.detector.retinanet, outputs.features
+    retinanet.head.classification_head = RetinaNetClassificationHead(32, 9, 3)  # holds the loss, not the logits
+    expected = retinanet.compute_loss(
+        features.targets,
+        {"cls_logits": torch.cat(outputs.heads[0], dim=1), "bbox_regression": outputs.boxes},
+        [features.anchors] * 3,
+    )
+    torch.testing.assert_close(outputs.loss["classification"], expected["classification"])
+    torch.testing.assert_close(outputs.loss["box_regression"], expected["bbox_regression"])
+
+
+def test_matching_equals_torchvision_s_matcher():
+    generator = torch.Generator().manual_seed(1)
+    corners = torch.rand(400, 2, generator=generator) * 80
+    anchors = torch.cat([corners, corners + 5 + torch.rand(400, 2, generator=generator) * 60], dim=1)
+    matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
+    matches = match_anchors(anchors, TARGETS, 0.5, 0.4)
+    for image, target in enumerate(TARGETS):
+        expected = matcher(box_iou(target["boxes"], anchors)) if len(target["boxes"]) else torch.full((400,), -1)
+        assert torch.equal(matches[image], expected)
+    assert {-2, -1, 0, 1} <= set(matches[0].tolist())
+
+
+def test_images_without_any_box_have_a_finite_loss():
+    network = DetectionNetwork(retinanet_tiny(3))
+    loss = network([torch.rand(3, 64, 64)] * 2, [TARGETS[1]] * 2).loss
+    assert loss["box_regression"] == 0 and torch.isfinite(loss["classification"])
+
+
+def test_instances_on_padding_are_marked(images):
+    outputs = DetectionNetwork(small_mobilenet(), adversarial=True)(images)
+    for level, mask in zip(outputs.heads[0], outputs.valid, strict=True):
+        assert mask.shape == level.shape[:2]
+    assert not outputs.valid[0].all() and outputs.valid[0].any(dim=1).all()
+    assert outputs.embeddings.shape == (3, 5 * 32) and torch.isfinite(outputs.embeddings).all()
+
+
+def test_equal_sizes_need_no_mask():
+    assert DetectionNetwork(retinanet_tiny(2))([torch.rand(3, 64, 64)] * 2).valid is None
+
+
+def test_detections_are_in_pixels_of_the_image_as_given(images):
+    network = DetectionNetwork(small_mobilenet()).eval()
+    network.detector.retinanet.score_thresh = 0.0
+    with torch.no_grad():
+        for image, found in zip(images, network(images).detections, strict=True):
+            height, width = image.shape[-2:]
+            assert 0 < len(found["boxes"]) <= 100
+            assert found["boxes"].min() >= 0
+            assert found["boxes"][:, [0, 2]].max() <= width + 1e-3 and found["boxes"][:, [1, 3]].max() <= height + 1e-3
+            assert (found["scores"].diff() <= 0).all()
+
+
+def test_the_two_heads_average_or_the_first_detects_alone():
+    network = DetectionNetwork(retinanet_tiny(2), adversarial=True)
+    outputs = network([torch.rand(3, 64, 64)])
+    mean = (outputs.heads[0][0] + outputs.heads[1][0]) / 2
+    torch.testing.assert_close(outputs.logits[0], mean)
+    network.detect_with = "first"
+    assert network([torch.rand(3, 64, 64)]).logits[0].shape == mean.shape
+    outputs = network([torch.rand(3, 64, 64)])
+    assert torch.equal(outputs.logits[0], outputs.heads[0][0])
+
+
+def test_backbone_weights_load_from_a_local_file_and_stay_frozen(tmp_path):
+    torch.manual_seed(3)
+    source = mobilenet_v2()
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    detector = retinanet_mobilenet_v2_fpn(2, weights=tmp_path / "weights.pth", frozen_stages=1)
+    body = detector.retinanet.backbone.body
+    assert torch.equal(body["4"].conv[0][0].weight, source.features[4].conv[0][0].weight)
+    assert not any(p.requires_grad for k in "0123" for p in body[k].parameters())
+    assert all(p.requires_grad for p in body["4"].parameters())
+    assert not any(type(module).__name__ == "BatchNorm2d" for module in body.modules())
+
+
+@pytest.mark.parametrize("content", ["missing", "pickle", "other"])
+def test_bad_backbone_weights_are_one_line(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    if content == "pickle":
+        torch.save({"weights": pytest.approx}, path)  # needs code to load: refused
+    elif content == "other":
+        torch.save({"fc.weight": torch.zeros(2)}, path)
+    with pytest.raises(ConfigError, match=r"weights: .*weights\.pth") as caught:
+        retinanet_mobilenet_v2_fpn(2, weights=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_frozen_stages_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match="frozen_stages: 5"):
+        retinanet_resnet50_fpn(2, weights=None, frozen_stages=5)

@@ -1,0 +1,171 @@
+"""The rounds of MI-AOD: what each one trains, how many steps it takes, and how an interrupted training goes on."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin.batches import TrainingImages, load_batches
+from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.detectors.retinanet import retinanet_tiny
+from miaod_plugin.errors import TrainingError
+from miaod_plugin.options import miaod_options
+from miaod_plugin.training import Round, Settings, losses_of, plan_rounds, set_trainable, train
+
+DATA = make_digit_scenes(10, random_state=1)
+SETTINGS = Settings(
+    batch_size=2,
+    optimizer="sgd",
+    learning_rate=0.01,
+    momentum=0.9,
+    weight_decay=1e-4,
+    warmup_steps=0,
+    drop_at=1.0,
+    max_grad_norm=None,
+    horizontal_flip=0.5,
+    num_workers=0,
+    checkpoint=None,
+    checkpoint_seconds=60.0,
+    on_step=None,
+)
+
+
+def run_round(kind, mode="improved"):
+    torch.manual_seed(0)
+    network = DetectionNetwork(retinanet_tiny(5), adversarial=True, background=mode == "improved")
+    before = copy.deepcopy(network.state_dict())
+    images = TrainingImages(DATA.X[:4], DATA.y[:4], DATA.X[4:])
+    train(network, [Round(kind, 4)], images, SETTINGS, miaod_options(mode), seed=0)
+    after = network.state_dict()
+    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("mode", ["improved", "faithful"])
+def test_each_round_moves_its_own_parts_and_leaves_the_rest_bit_identical(mode):
+    assert run_round("label", mode) == {"detector", "classifiers", "mil_head"}
+    assert run_round("min", mode) == {"detector", "mil_head"}
+    assert run_round("max", mode) == {"classifiers"}
+
+
+def test_the_adversarial_losses_drive_the_classifiers_apart_and_together():
+    torch.manual_seed(0)
+    network = DetectionNetwork(retinanet_tiny(5), adversarial=True, background=True).eval()
+    trainable = list(network.parameters())
+    images, options = [torch.from_numpy(x).permute(2, 0, 1) / 255 for x in DATA.X[4:]], miaod_options()
+
+    def disagreement():
+        with torch.no_grad():
+            return losses_of(network(images), "min", options)["discrepancy"].item()
+
+    def descend(kind, name):
+        set_trainable(network, trainable, kind)
+        network.eval()  # BatchNorm would make states before and after incomparable
+        optimizer = torch.optim.SGD(trainable, 2.0)
+        for _ in range(20):
+            optimizer.zero_grad()
+            losses_of(network(images), kind, options)[name].backward()
+            optimizer.step()
+        return disagreement()
+
+    start = disagreement()
+    apart = descend("max", "agreement")
+    together = descend("min", "discrepancy")
+    assert apart > 1.5 * start and together < apart / 1.5
+
+
+def test_the_paper_s_schedule_takes_26_labelled_and_8_unlabelled_passes():
+    rounds = MIAODDetector()._rounds(827, 827)
+    per_pass = 414  # batches of two
+    assert [stage.kind for stage in rounds] == ["label", "min", "max", "label", "min", "max", "label"]
+    labelled = sum(stage.steps if stage.kind == "label" else stage.steps // 2 for stage in rounds)
+    assert labelled == 26 * per_pass
+    assert sum(stage.steps // 2 for stage in rounds if stage.kind != "label") == 8 * per_pass
+    assert ObjectDetector(epochs=26).total_steps(827) == 26 * per_pass
+
+
+@pytest.mark.parametrize("max_steps", [1, 7, 100, 333])
+def test_max_steps_squeezes_the_schedule_to_exactly_that_many(max_steps):
+    rounds = plan_rounds([("label", 3), ("min", 1), ("max", 1), ("label", 3)], 10, 4, max_steps)
+    assert sum(stage.steps for stage in rounds) == max_steps
+    assert all(stage.steps > 0 for stage in rounds)
+
+
+def batches_of(n_labelled, n_unlabelled, kind, steps, batch_size=3):
+    images = TrainingImages(np.arange(n_labelled), None, np.arange(n_unlabelled))
+    settings = copy.copy(SETTINGS)
+    object.__setattr__(settings, "batch_size", batch_size)
+    seen = []
+    images.__class__ = type("Indices", (TrainingImages,), {"__getitem__": lambda self, i: seen.append(i) or (i, None)})
+    return [batch for batch, _ in load_batches(images, Round(kind, steps), 0, settings, (0, 0))]
+
+
+def test_every_image_is_seen_equally_often_and_never_twice_in_a_batch():
+    batches = batches_of(7, 0, "label", 14)
+    assert all(len(set(batch)) == 3 for batch in batches)
+    assert np.bincount(np.concatenate(batches), minlength=7).tolist() == [6] * 7
+
+
+def test_adversarial_rounds_alternate_labelled_and_unlabelled_batches():
+    batches = batches_of(5, 4, "min", 6)
+    assert [max(batch) < 5 for batch in batches] == [True, False] * 3
+    assert all(min(batch) >= 5 for batch in batches[1::2])
+
+
+def test_a_set_smaller_than_a_batch_gives_smaller_batches():
+    assert [sorted(batch) for batch in batches_of(2, 1, "max", 4)] == [[0, 1], [2], [0, 1], [2]]
+
+
+def interrupted_after(step):
+    def on_step(report):
+        if report["step"] == step:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+@pytest.mark.parametrize("mode", ["improved", "faithful"])
+@pytest.mark.parametrize("step", [1, 5, 9, 16])
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path, mode, step):
+    common = dict(classes=DATA.classes, max_steps=16, mode=mode, random_state=3, checkpoint_seconds=0.0)
+    whole = MIAODDetector("retinanet_tiny", **common).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    cut = MIAODDetector("retinanet_tiny", **common, checkpoint=tmp_path / "half.pt", on_step=interrupted_after(step))
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    assert (tmp_path / "half.pt").exists()
+    steps = []
+    cut.set_params(on_step=lambda report: steps.append(report["step"]))
+    cut.fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    assert steps == list(range(step + 1, 17))
+    assert not (tmp_path / "half.pt").exists()
+    assert whole.losses_ == cut.losses_
+    for name, tensor in whole.network_.state_dict().items():
+        assert torch.equal(tensor, cut.network_.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path):
+    common = dict(classes=DATA.classes, max_steps=4, checkpoint=tmp_path / "half.pt", checkpoint_seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        ObjectDetector("retinanet_tiny", **common, random_state=0, on_step=interrupted_after(2)).fit(DATA.X, DATA.y)
+    steps = []
+    other = ObjectDetector("retinanet_tiny", **common, random_state=1, on_step=lambda r: steps.append(r["step"]))
+    other.fit(DATA.X, DATA.y)
+    assert steps == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_mend():
+    detector = ObjectDetector("retinanet_tiny", classes=DATA.classes, max_steps=60, learning_rate=1e4, random_state=0)
+    with pytest.raises(TrainingError, match=r"not finite at step \d+ of 60 .*learning_rate"):
+        detector.fit(DATA.X, DATA.y)
+
+
+def test_difficult_objects_and_crowds_are_not_learned():
+    y = DATA.y.copy()
+    keep = next(k for k, target in enumerate(y) if len(target["labels"]) > 1)
+    flags = np.zeros(len(y[keep]["labels"]), dtype=bool)
+    flags[0] = True
+    for flag in ("difficult", "iscrowd"):
+        _, target = TrainingImages(DATA.X, [{**y[keep], flag: flags}], DATA.X[:0])[0]
+        assert len(target["labels"]) == len(flags) - 1
