@@ -1,0 +1,93 @@
+"""From values of instances to maps over the image: what MI-AOD sees, as in Figure 6 of the paper."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from miaod_plugin import mil
+from miaod_plugin.detectors.base import Features, InstanceOutputs
+from miaod_plugin.errors import MiaodError
+from miaod_plugin.options import MIAODOptions
+from miaod_plugin.training import mil_instances
+
+
+def image_maps(values: Tensor, features: Features) -> list[Tensor]:
+    """Return a map over each image of the largest value among the instances that are centred there.
+
+    Each level becomes a grid with the largest value of each cell's anchors, is interpolated between the anchors'
+    centres, and the maps of the levels are merged by their maximum.
+
+    Parameters
+    ----------
+    values : Tensor, (B, A)
+        A value per instance, all levels in order.
+    features : Features
+        Of the same batch; levels are grids of anchors.
+
+    Returns
+    -------
+    list of Tensor, each (H, W)
+        In pixels of the image as it was given.
+
+    Raises
+    ------
+    MiaodError
+        If the instances are not the anchors of the feature maps' cells.
+    """
+    shapes = [tuple(level.shape[-2:]) for level in features.maps]
+    if values.shape[1] != len(features.anchors) or len(features.anchors) % sum(h * w for h, w in shapes):
+        raise MiaodError(
+            f"a heatmap needs the same number of anchors in every cell; got {values.shape[1]} values and"
+            f" {len(features.anchors)} anchors for feature maps of {shapes}"
+        )
+    per_cell = len(features.anchors) // sum(h * w for h, w in shapes)
+    sizes = [h * w * per_cell for h, w in shapes]
+    levels = list(zip(values.float().split(sizes, dim=1), features.anchors.split(sizes), shapes, strict=True))
+    return [
+        torch.stack(
+            [_spread(level[i], anchors, shape, given, resized) for level, anchors, shape in levels],
+        ).amax(dim=0)
+        for i, (given, resized) in enumerate(zip(features.original_sizes, features.image_sizes, strict=True))
+    ]
+
+
+def _spread(values: Tensor, anchors: Tensor, shape: tuple, given: tuple, resized: tuple) -> Tensor:
+    """Interpolate one level's values ``(A_l,)`` between its anchors' centres at every pixel of the given image."""
+    grid = values.view(*shape, -1).amax(dim=2)
+    centres = ((anchors[:, :2] + anchors[:, 2:]) / 2).view(*shape, -1, 2).mean(dim=2)  # (H_l, W_l, 2) as x, y
+    first, last = centres[0, 0], centres[-1, -1]
+    rows, columns = (
+        (torch.arange(pixels, device=values.device) + 0.5) * inner / pixels
+        for pixels, inner in zip(given, resized, strict=True)
+    )
+    span = (last - first).clamp(min=1e-6)  # a single cell has none; its value then holds everywhere
+    x, y = (2 * (columns - first[0]) / span[0] - 1), (2 * (rows - first[1]) / span[1] - 1)
+    places = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]
+    return F.grid_sample(grid[None, None], places, padding_mode="border", align_corners=True)[0, 0]
+
+
+def miaod_maps(outputs: InstanceOutputs, options: MIAODOptions) -> list[dict[str, Tensor]]:
+    """Return what MI-AOD selects and learns by, as maps over each image; a reducer of `ObjectDetector.map_pool`.
+
+    Parameters
+    ----------
+    outputs : InstanceOutputs
+        Of a network with two adversarial classifiers and a MIL head.
+    options : MIAODOptions
+
+    Returns
+    -------
+    list of dict of Tensor, each (H, W)
+        ``discrepancy``, ``mean_c (s1 - s2)^2`` (section 3.2); ``weight``, the largest instance weight over the classes
+        (section 3.3); and ``product``, ``mean_c |s1 - s2| w``, which training minimises and maximises.
+    """
+    instances = mil_instances(outputs, options)
+    first, second = (torch.cat(levels, dim=1) for levels in (instances.logits1, instances.logits2))
+    weights = torch.cat(instances.weights, dim=1)
+    values = {
+        "discrepancy": mil.instance_uncertainty(first, second),
+        "weight": weights.amax(dim=2),
+        "product": ((first.sigmoid() - second.sigmoid()).abs() * weights).mean(dim=2),
+    }
+    maps = {name: image_maps(value, outputs.features) for name, value in values.items()}
+    return [dict(zip(maps, images, strict=True)) for images in zip(*maps.values(), strict=True)]
