@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -87,6 +88,24 @@ class ObjectDetector(BaseEstimator):
     >>> detector.fit(data.X, data.y).predict(data.X[:1]).shape
     (1,)
     """
+
+    _WHOLE_NUMBERS: ClassVar = {  # with the least that is allowed
+        "epochs": 1,
+        "max_steps": 1,
+        "batch_size": 1,
+        "warmup_steps": 0,
+        "score_batch_size": 1,
+        "num_workers": 0,
+    }
+    _NUMBERS = (
+        "learning_rate",
+        "momentum",
+        "weight_decay",
+        "drop_at",
+        "max_grad_norm",
+        "horizontal_flip",
+        "checkpoint_seconds",
+    )
 
     def __init__(
         self,
@@ -300,14 +319,16 @@ class ObjectDetector(BaseEstimator):
         return X[labeled], y[labeled], others
 
     def _check_parameters(self) -> None:
-        for name, least in (("batch_size", 1), ("score_batch_size", 1), ("warmup_steps", 0), ("num_workers", 0)):
+        unset = {name for name in ("max_steps", "max_grad_norm") if getattr(self, name) is None}
+        for name, least in self._WHOLE_NUMBERS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if name not in unset and not (whole and value >= least):
                 raise ConfigError(f"{name}: {value!r} is not allowed; give a whole number from {least} on")
-        for name in ("learning_rate", "momentum", "weight_decay", "horizontal_flip", "drop_at", "checkpoint_seconds"):
+        for name in self._NUMBERS:
             value = getattr(self, name)
             number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and value >= 0):
+            if name not in unset and not (number and math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name}: {value!r} is not allowed; give a number from 0 on")
         if self.optimizer not in ("sgd", "adamw"):
             raise ConfigError(f"optimizer: {self.optimizer!r} is not known; choose sgd or adamw")

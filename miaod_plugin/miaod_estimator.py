@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -59,6 +60,15 @@ checkpoint, checkpoint_seconds, on_step
     >>> detector.fit(data.X[:4], data.y[:4], unlabeled=data.X[4:]).n_unlabeled_
     4
     """
+
+    _WHOLE_NUMBERS: ClassVar = {
+        **{name: least for name, least in ObjectDetector._WHOLE_NUMBERS.items() if name != "epochs"},
+        "label_epochs": 1,
+        "min_epochs": 0,
+        "max_epochs": 0,
+        "rounds": 0,
+        "repeat": 1,
+    }
 
     def __init__(
         self,

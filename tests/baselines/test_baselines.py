@@ -1,0 +1,82 @@
+"""Random, entropy and core-set selection against independent computations."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from scipy.stats import entropy as shannon_entropy
+
+from miaod_plugin import ObjectDetector
+from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
+from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.errors import ConfigError
+
+DATA = make_digit_scenes(24, random_state=4)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    estimator = ObjectDetector(
+        "retinanet_tiny", classes=DATA.classes, max_steps=60, learning_rate=0.02, batch_size=4, random_state=0
+    )
+    return estimator.fit(DATA.X[:6], DATA.y[:6])
+
+
+def test_random_differs_between_seeds_and_covers_the_pool(detector):
+    picks = [RandomSampling(random_state=seed).query(detector, DATA.X[6:], 3)[0] for seed in range(40)]
+    assert len({tuple(pick) for pick in picks}) > 30
+    assert len(set(np.concatenate(picks))) == 18
+
+
+def test_coreset_equals_the_greedy_k_center_of_a_distance_matrix(detector):
+    pool, labelled = (detector.transform(X).astype(np.float64) for X in (DATA.X[6:], DATA.X[:6]))
+    matrix, nearest = cdist(pool, pool), cdist(pool, labelled).min(axis=1)
+    expected = []
+    for _ in range(8):
+        farthest = int(nearest.argmax())
+        expected.append((farthest, nearest[farthest]))
+        nearest = np.minimum(nearest, matrix[farthest])
+    indices, utilities = CoreSetSampling().query(detector, DATA.X[6:], 8)
+    assert indices.tolist() == [index for index, _ in expected]
+    np.testing.assert_allclose(utilities, [distance for _, distance in expected], rtol=1e-4)
+
+
+def test_coreset_takes_every_image_once_even_when_they_are_all_alike(detector):
+    pool = np.repeat(DATA.X[7:8], 5, axis=0)
+    indices, utilities = CoreSetSampling().query(detector, pool, 5)
+    assert sorted(indices) == [0, 1, 2, 3, 4] and (np.diff(utilities) <= 0).all()
+
+
+def test_a_labelled_image_is_the_last_that_coreset_asks_for(detector):
+    pool = np.concatenate([DATA.X[6:10], DATA.X[:1]])
+    assert CoreSetSampling().query(detector, pool, 5)[0][-1] == 4
+
+
+@pytest.mark.parametrize("aggregate", ["max", "mean", "sum"])
+def test_entropy_of_detections_is_scipy_s(detector, aggregate):
+    predictions = detector.predict(DATA.X[6:])
+    assert max(len(found["scores"]) for found in predictions) > 1
+    expected = [
+        getattr(np, aggregate)(shannon_entropy([found["scores"], 1 - found["scores"]], axis=0))
+        if len(found["scores"])
+        else 0.0
+        for found in predictions
+    ]
+    utilities = EntropySampling(aggregate=aggregate).utilities(detector, DATA.X[6:])
+    np.testing.assert_allclose(utilities, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_entropy_of_instances_counts_every_anchor_and_class(detector):
+    def scores(outputs):
+        return torch.cat(outputs.heads[0], dim=1).sigmoid()
+
+    p = detector.map_pool(DATA.X[6:], {"p": scores})["p"].astype(np.float64)
+    expected = shannon_entropy(np.stack([p, 1 - p]), axis=0).sum(axis=2).mean(axis=1)
+    utilities = EntropySampling(over="instances", aggregate="mean").utilities(detector, DATA.X[6:])
+    np.testing.assert_allclose(utilities, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("parameters", [{"over": "detection"}, {"aggregate": "maximum"}])
+def test_an_unknown_choice_of_entropy_is_named(detector, parameters):
+    with pytest.raises(ConfigError, match="did you mean"):
+        EntropySampling(**parameters).utilities(detector, DATA.X[6:])

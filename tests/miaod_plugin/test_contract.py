@@ -1,0 +1,120 @@
+"""What every registered strategy and detector keeps, in every combination."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from tiny_detectors import TINY_OPTIONS
+
+from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin.data import make_digit_scenes, make_targets
+from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
+
+DATA = make_digit_scenes(10, random_state=5)
+DETECTOR_NAMES, STRATEGY_NAMES = registered(DETECTORS), registered(STRATEGIES)
+_fitted = {}
+
+
+def new_estimator(name, cls=MIAODDetector, **parameters):
+    parameters = {"classes": DATA.classes, "max_steps": 7, "random_state": 0, "score_batch_size": 4} | parameters
+    return cls(name, detector_options=TINY_OPTIONS[name], **parameters)
+
+
+def fitted(name):
+    """Return a MI-AOD detector trained for a few steps, made once for each detector."""
+    if name not in _fitted:
+        _fitted[name] = new_estimator(name).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    return _fitted[name]
+
+
+def same_detections(first, second):
+    return all(
+        a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a) for a, b in zip(first, second, strict=True)
+    )
+
+
+@pytest.mark.parametrize("strategy_name", STRATEGY_NAMES)
+@pytest.mark.parametrize("detector_name", DETECTOR_NAMES)
+class TestEveryStrategyOnEveryDetector:
+    def test_answers_with_distinct_indices_best_first(self, strategy_name, detector_name):
+        pool = DATA.X[4:]
+        for n_instances in (1, 2, len(pool)):
+            strategy = find(STRATEGIES, strategy_name)(random_state=0)
+            indices, utilities = strategy.query(fitted(detector_name), pool, n_instances)
+            assert indices.shape == utilities.shape == (n_instances,)
+            assert len(set(indices.tolist())) == n_instances and set(indices) <= set(range(len(pool)))
+            assert np.isfinite(utilities).all() and (np.diff(utilities) <= 0).all()
+
+    def test_has_the_same_answer_to_the_same_question_and_leaves_everything_as_it_was(
+        self, strategy_name, detector_name
+    ):
+        estimator, pool = fitted(detector_name), DATA.X[4:].copy()
+        strategy = find(STRATEGIES, strategy_name)(random_state=3)
+        parameters, weights = copy.deepcopy(strategy.get_params()), copy.deepcopy(estimator.network_.state_dict())
+        np.random.seed(1)  # noqa: NPY002 (the global state is what is tested)
+        torch.manual_seed(1)
+        global_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+        first = strategy.query(estimator, pool, 3)
+        again = strategy.query(estimator, pool, 3)
+        np.testing.assert_array_equal(first, again)
+        assert np.array_equal(np.random.get_state()[1], global_state[0])  # noqa: NPY002
+        assert torch.equal(torch.get_rng_state(), global_state[1])
+        assert np.array_equal(pool, DATA.X[4:]) and strategy.get_params() == parameters
+        assert all(torch.equal(weights[name], tensor) for name, tensor in estimator.network_.state_dict().items())
+
+    def test_rates_every_image_of_the_pool(self, strategy_name, detector_name):
+        strategy = find(STRATEGIES, strategy_name)(random_state=0)
+        utilities = strategy.utilities(fitted(detector_name), DATA.X[4:])
+        assert utilities.shape == (6,) and np.isfinite(utilities).all()
+
+
+@pytest.mark.parametrize("name", STRATEGY_NAMES)
+def test_every_strategy_survives_clone_and_get_params(name):
+    strategy = find(STRATEGIES, name)(random_state=7)
+    twin = clone(strategy)
+    assert twin is not strategy and twin.get_params() == strategy.get_params()
+    assert find(STRATEGIES, name)(**strategy.get_params()).get_params() == strategy.get_params()
+
+
+@pytest.mark.parametrize("cls", [ObjectDetector, MIAODDetector])
+@pytest.mark.parametrize("name", DETECTOR_NAMES)
+class TestEveryDetector:
+    def test_survives_clone_and_get_params(self, name, cls):
+        estimator = new_estimator(name, cls, learning_rate=0.5)
+        twin = clone(estimator)
+        assert twin.get_params() == estimator.get_params() and twin.learning_rate == 0.5
+        assert cls(**estimator.get_params()).get_params() == estimator.get_params()
+
+    def test_learns_from_a_single_class_and_images_without_boxes(self, name, cls):
+        y = make_targets([{"boxes": t["boxes"], "labels": t["labels"] * 0} for t in DATA.y[:4]])
+        y[1] = {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
+        losses = []
+        estimator = new_estimator(name, cls, classes=("digit",), on_step=lambda report: losses.append(report["losses"]))
+        estimator.fit(DATA.X[:4], y, unlabeled=DATA.X[4:])
+        assert len(losses) == 7 and all(np.isfinite(list(step.values())).all() for step in losses)
+        assert all((found["labels"] == 0).all() for found in estimator.predict(DATA.X[:2]))
+
+    def test_learns_when_no_image_has_a_box(self, name, cls):
+        empty = {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
+        estimator = new_estimator(name, cls, max_steps=2).fit(DATA.X[:2], make_targets([empty, empty]), DATA.X[2:4])
+        assert np.isfinite(list(estimator.losses_.values())).all()
+
+    def test_is_the_same_after_save_and_load(self, name, cls, tmp_path):
+        estimator = new_estimator(name, cls, max_steps=2).fit(DATA.X[:2], DATA.y[:2])
+        estimator.save(tmp_path / "model.safetensors")
+        loaded = cls.load(tmp_path / "model.safetensors")
+        assert same_detections(estimator.predict(DATA.X[:3]), loaded.predict(DATA.X[:3]))
+        assert loaded.classes_.tolist() == list(DATA.classes)
+
+    def test_detections_keep_the_contract(self, name, cls):
+        estimator = new_estimator(name, cls, max_steps=2).fit(DATA.X[:2], DATA.y[:2])
+        for found in estimator.predict(DATA.X[:3]):
+            assert found["boxes"].dtype == np.float32 and found["boxes"].shape == (len(found["scores"]), 4)
+            assert found["labels"].dtype == np.int64 and set(found["labels"]) <= set(range(5))
+            assert (np.diff(found["scores"]) <= 0).all()
+            assert found["boxes"].size == 0 or (found["boxes"].min() >= 0 and found["boxes"].max() <= 64)
+        embeddings = estimator.transform(DATA.X[:3])
+        assert embeddings.dtype == np.float32 and embeddings.shape[0] == 3 and np.isfinite(embeddings).all()
+        assert 0 <= estimator.score(DATA.X[:3], DATA.y[:3]) <= 1

@@ -1,0 +1,218 @@
+"""The estimators as scikit-learn users know them, on disk, and what they say to wrong input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
+
+from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin.data import make_digit_scenes, make_targets, write_voc
+from miaod_plugin.detectors.retinanet import retinanet_tiny
+from miaod_plugin.errors import ConfigError, DataError, MiaodError
+
+DATA = make_digit_scenes(10, random_state=5)
+
+
+def tiny(cls=ObjectDetector, **parameters):
+    return cls("retinanet_tiny", **{"classes": DATA.classes, "max_steps": 2, "random_state": 0} | parameters)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return tiny().fit(DATA.X[:4], DATA.y[:4])
+
+
+@pytest.mark.parametrize("method", ["predict", "transform"])
+def test_an_unfitted_detector_says_so(method):
+    with pytest.raises(NotFittedError):
+        getattr(tiny(), method)(DATA.X[:1])
+
+
+def test_tags_say_what_goes_in():
+    tags = get_tags(tiny())
+    assert tags.input_tags.string and not tags.input_tags.two_d_array and tags.target_tags.required
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+    first, again, other = (tiny(random_state=s).fit(DATA.X[:4], DATA.y[:4]).network_.state_dict() for s in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_training_leaves_global_random_state_alone():
+    torch.manual_seed(9)
+    np.random.seed(9)  # noqa: NPY002 (the global state is what is tested)
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    tiny(MIAODDetector, max_steps=8).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+def test_images_on_disk_and_in_memory_give_the_same_detector(tmp_path):
+    from miaod_plugin.data import load_voc
+
+    write_voc(DATA, tmp_path)
+    paths = load_voc(tmp_path, split="train", classes=DATA.classes)
+    in_memory = tiny().fit(DATA.X[:4], DATA.y[:4]).network_.state_dict()
+    on_disk = tiny(num_workers=1).fit(paths.X[:4], paths.y[:4]).network_.state_dict()
+    assert all(torch.equal(in_memory[name], on_disk[name]) for name in in_memory)
+
+
+def test_targets_of_none_count_as_unlabelled():
+    y = DATA.y.copy()
+    y[4:] = None
+    detector = tiny(MIAODDetector, max_steps=8).fit(DATA.X, y)
+    assert len(detector.X_labeled_) == 4 and detector.n_unlabeled_ == 4
+
+
+@pytest.mark.parametrize("n_labelled, n_unlabelled, used", [(2, 8, 2), (8, 2, 2), (1, 0, 0), (3, 1, 1)])
+def test_as_many_unlabelled_images_are_used_as_labelled_ones_at_most(n_labelled, n_unlabelled, used):
+    unlabelled = DATA.X[n_labelled : n_labelled + n_unlabelled]
+    detector = tiny(MIAODDetector, max_steps=8, batch_size=4).fit(
+        DATA.X[:n_labelled], DATA.y[:n_labelled], unlabeled=unlabelled
+    )
+    assert detector.n_unlabeled_ == used and detector.n_steps_ == 8
+
+
+def test_without_unlabelled_images_only_label_set_training_runs():
+    rounds = []
+    tiny(MIAODDetector, max_steps=8, on_step=lambda report: rounds.append(report["round"])).fit(DATA.X[:4], DATA.y[:4])
+    assert rounds == ["label"] * 8
+
+
+def test_classes_are_numbered_when_they_are_not_named():
+    detector = tiny(classes=None).fit(DATA.X[:6], DATA.y[:6])
+    most = max(target["labels"].max() for target in DATA.y[:6] if len(target["labels"]))
+    assert detector.classes_.tolist() == [str(k) for k in range(most + 1)]
+
+
+def test_score_is_the_voc_ap_of_the_predictions(detector):
+    from miaod_plugin.metrics import voc_average_precision
+
+    expected = voc_average_precision(detector.predict(DATA.X), DATA.y, 5)["map"]
+    assert detector.score(DATA.X, DATA.y) == expected
+
+
+def test_map_pool_feeds_every_reducer_from_one_pass(detector):
+    batches = []
+
+    def count(outputs):
+        batches.append(len(outputs.image_sizes))
+        return torch.full((len(outputs.image_sizes),), len(outputs.image_sizes))
+
+    detector.set_params(score_batch_size=4)
+    rows = detector.map_pool(DATA.X, {"count": count, "sizes": lambda outputs: outputs.image_sizes})
+    assert batches == [4, 4, 2] and rows["count"].tolist() == [4] * 8 + [2] * 2
+    assert rows["sizes"].dtype == object and rows["sizes"][0] == (64, 64)
+
+
+def test_the_batch_size_of_scoring_does_not_change_utilities(detector):
+    one, many = (
+        detector.set_params(score_batch_size=size).map_pool(DATA.X, {"x": lambda o: o.embeddings})["x"]
+        for size in (1, 8)
+    )
+    np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"batch_size": 0}, "batch_size: 0"),
+        ({"learning_rate": -1.0}, "learning_rate: -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan"),
+        ({"optimizer": "adam"}, "optimizer: 'adam'"),
+        ({"device": "gpu"}, "device: 'gpu'"),
+        ({"classes": ()}, "classes: "),
+        ({"detector": "retinanet_tny"}, "unknown detector 'retinanet_tny'; did you mean 'retinanet_tiny'"),
+        ({"detector_options": {"widht": 8}}, "has no 'widht'; did you mean 'width'"),
+        ({"random_state": -1}, "random_state: -1"),
+        ({"max_steps": 0}, "max_steps: 0"),
+        ({"epochs": 0, "max_steps": None}, "epochs: 0"),
+    ],
+)
+def test_a_wrong_parameter_is_named_in_one_line(change, message):
+    with pytest.raises(ConfigError) as caught:
+        tiny().set_params(**change).fit(DATA.X[:2], DATA.y[:2])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"mode": "improvd"}, "did you mean 'improved'"),
+        ({"options": {"topk": 3}}, "did you mean 'top_k'"),
+        ({"options": {"top_k": 0}}, "options.top_k: 0"),
+        ({"options": {"attention": "full"}}, "options.attention: 'full'"),
+        ({"rounds": -1}, "rounds: -1"),
+    ],
+)
+def test_a_wrong_option_of_mi_aod_is_named_in_one_line(change, message):
+    with pytest.raises(ConfigError) as caught:
+        tiny(MIAODDetector, **change).fit(DATA.X[:2], DATA.y[:2], unlabeled=DATA.X[2:])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+BOX = {"boxes": np.array([[1.0, 2, 3, 4]], np.float32), "labels": np.array([0])}
+
+
+@pytest.mark.parametrize(
+    "X, y, message",
+    [
+        (DATA.X[:2], DATA.y[:1], "1 targets for 2 images"),
+        (DATA.X[:1], [None], "every target is None"),
+        (DATA.X[:1].astype(np.float32), DATA.y[:1], "is not a set of images"),
+        (np.array(["missing.jpg"]), [BOX], "missing.jpg"),
+        (DATA.X[:1], [{**BOX, "labels": np.array([5])}], "labels"),
+        (DATA.X[:1], [{**BOX, "boxes": np.array([[3.0, 2, 3, 4]], np.float32)}], "boxes"),
+        (DATA.X[:0], [], "at least one image"),
+    ],
+)
+def test_wrong_data_is_named_in_one_line(X, y, message):
+    with pytest.raises(MiaodError) as caught:
+        tiny().fit(X, make_targets(y))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_predicting_nothing_is_refused(detector):
+    with pytest.raises(DataError, match="no image in the pool"):
+        detector.predict(DATA.X[:0])
+
+
+class TestModelFile:
+    def test_a_detector_of_one_s_own_is_given_again(self, tmp_path):
+        own = ObjectDetector(retinanet_tiny, classes=DATA.classes, max_steps=1, random_state=0)
+        own.fit(DATA.X[:2], DATA.y[:2]).save(tmp_path / "own.safetensors")
+        with pytest.raises(ConfigError, match="detector="):
+            ObjectDetector.load(tmp_path / "own.safetensors")
+        loaded = ObjectDetector.load(tmp_path / "own.safetensors", detector=retinanet_tiny)
+        assert np.array_equal(loaded.transform(DATA.X[:2]), own.transform(DATA.X[:2]))
+
+    def test_the_wrong_class_is_told_which_is_right(self, detector, tmp_path):
+        detector.save(tmp_path / "model.safetensors")
+        with pytest.raises(DataError, match=r"ObjectDetector\.load"):
+            MIAODDetector.load(tmp_path / "model.safetensors")
+
+    @pytest.mark.parametrize("content", [b"", b"\x80\x04garbage", b"\xff" * 64])
+    def test_a_damaged_file_is_refused_in_one_line(self, tmp_path, content):
+        (tmp_path / "model.safetensors").write_bytes(content)
+        with pytest.raises(DataError, match=r"model\.safetensors") as caught:
+            ObjectDetector.load(tmp_path / "model.safetensors")
+        assert "\n" not in str(caught.value)
+
+    def test_tensors_that_do_not_fit_are_refused(self, detector, tmp_path):
+        detector.save(tmp_path / "model.safetensors")
+        tensors = load_file(tmp_path / "model.safetensors")
+        tensors.pop("classifiers.0.class_logits.weight")
+        config = {"estimator": "ObjectDetector", "parameters": {"detector": "retinanet_tiny"}, "classes_": [*"01234"]}
+        rest = {"losses_": {}, "n_steps_": 0, "n_unlabeled_": 0}
+        save_file(tensors, tmp_path / "other.safetensors", {"miaod_plugin": json.dumps(config | rest)})
+        with pytest.raises(DataError, match="weights do not fit"):
+            ObjectDetector.load(tmp_path / "other.safetensors")
+
+    def test_a_missing_file_is_refused(self, tmp_path):
+        with pytest.raises(DataError, match="no such file"):
+            ObjectDetector.load(tmp_path / "model.safetensors")

@@ -1,0 +1,109 @@
+"""The active learning loop, with modAL's own learner and with ours."""
+
+import numpy as np
+import pytest
+import sklearn
+from modAL.models import ActiveLearner
+
+from miaod_plugin import DetectionLearner, MIAODDetector
+from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.errors import MiaodError
+from miaod_plugin.query import QueryStrategy
+from miaod_plugin.strategies import MIAODSampling
+
+DATA = make_digit_scenes(18, random_state=8)
+START, POOL = np.arange(4), np.arange(4, 14)
+TEST = slice(14, 18)
+MODAL_CAN_TEACH = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8)
+
+
+class CountingSampling(QueryStrategy):
+    """Rates images by their position and counts how often it is asked."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def utilities(self, estimator, X):
+        self.calls += 1
+        return -np.arange(len(X), dtype=float)
+
+
+def detector():
+    return MIAODDetector("retinanet_tiny", classes=DATA.classes, max_steps=10, random_state=0)
+
+
+def learner_of(cls, strategy):
+    return cls(estimator=detector(), query_strategy=strategy, X_training=DATA.X[START], y_training=DATA.y[START])
+
+
+@pytest.mark.parametrize("cls", [DetectionLearner, ActiveLearner])
+@pytest.mark.parametrize("n_instances", [1, 2, 7, len(POOL)])
+def test_one_query_asks_the_strategy_once(cls, n_instances):
+    strategy = CountingSampling()
+    learner = learner_of(cls, strategy)
+    picked, images = learner.query(DATA.X[POOL], n_instances=n_instances)
+    assert strategy.calls == 1
+    assert picked.tolist() == list(range(n_instances))
+    assert np.array_equal(images, DATA.X[POOL][picked])
+
+
+def run_loop(learner):
+    """Query, annotate and teach twice, as the README does; return how many images are known."""
+    pool = POOL
+    for n_instances in (2, 3):
+        picked, images = learner.query(DATA.X[pool], n_instances=n_instances)
+        annotated, pool = pool[picked], np.delete(pool, picked)
+        learner.teach(images, DATA.y[annotated], unlabeled=DATA.X[pool])
+    return len(learner.X_training)
+
+
+def test_the_loop_runs_with_detection_learner():
+    learner = learner_of(DetectionLearner, MIAODSampling(random_state=0))
+    assert run_loop(learner) == len(learner.y_training) == 9
+    assert learner.estimator.n_unlabeled_ == 5 and len(learner.estimator.X_labeled_) == 9
+    assert 0 <= learner.score(DATA.X[TEST], DATA.y[TEST]) <= 1
+    learner.fit(DATA.X[START], DATA.y[START], unlabeled=DATA.X[POOL])
+    assert len(learner.X_training) == 4 and learner.estimator.n_unlabeled_ == 4
+
+
+@pytest.mark.skipif(not MODAL_CAN_TEACH, reason="modAL's teach fails with scikit-learn 1.8 and newer")
+def test_the_loop_runs_with_modal_s_own_learner():
+    assert run_loop(learner_of(ActiveLearner, MIAODSampling(random_state=0))) == 9
+
+
+def test_query_returns_utilities_when_asked_for_metrics():
+    learner = learner_of(DetectionLearner, CountingSampling())
+    picked, images, utilities = learner.query(DATA.X[POOL], n_instances=3, return_metrics=True)
+    assert len(picked) == len(images) == len(utilities) == 3
+
+
+def test_a_failing_strategy_is_not_asked_again():
+    class Failing(CountingSampling):
+        def utilities(self, estimator, X):
+            super().utilities(estimator, X)
+            raise RuntimeError("from the strategy")
+
+    strategy = Failing()
+    with pytest.raises(RuntimeError, match="from the strategy"):
+        learner_of(DetectionLearner, strategy).query(DATA.X[POOL])
+    assert strategy.calls == 1
+
+
+def test_a_learner_can_begin_without_data_and_be_taught():
+    learner = DetectionLearner(estimator=detector(), query_strategy=CountingSampling())
+    learner.teach(DATA.X[:3], DATA.y[:3])
+    learner.teach(DATA.X[3:5], list(DATA.y[3:5]))
+    assert learner.X_training.shape == (5, 64, 64, 3) and learner.y_training.dtype == object
+
+
+def test_teaching_more_targets_than_images_changes_nothing():
+    learner = learner_of(DetectionLearner, CountingSampling())
+    with pytest.raises(MiaodError, match="2 targets for 1 images"):
+        learner.teach(DATA.X[5:6], DATA.y[5:7])
+    assert len(learner.X_training) == 4
+
+
+@pytest.mark.parametrize("n_instances, message", [(0, "from 1 on"), (99, "the pool has 10 images"), (2.5, "from 1 on")])
+def test_asking_for_an_impossible_number_is_one_line(n_instances, message):
+    with pytest.raises(MiaodError, match=message):
+        learner_of(DetectionLearner, CountingSampling()).query(DATA.X[POOL], n_instances=n_instances)

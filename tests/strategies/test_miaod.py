@@ -1,0 +1,62 @@
+"""MI-AOD's selection."""
+
+import numpy as np
+import pytest
+import torch
+
+from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.strategies import MIAODSampling
+
+DATA = make_digit_scenes(10, random_state=2)
+
+
+def detector(**parameters):
+    return MIAODDetector("retinanet_tiny", classes=DATA.classes, max_steps=20, random_state=0, **parameters)
+
+
+def by_hand(estimator, X, top_k):
+    """Return the mean of the top_k largest mean squared differences of the two classifiers' scores, in numpy."""
+    network, rows = estimator.network_, []
+    for image in X:
+        with torch.no_grad():
+            heads = network([torch.from_numpy(image).permute(2, 0, 1).float() / 255]).heads
+        s1, s2 = (1 / (1 + np.exp(-torch.cat(levels, dim=1)[0].double().numpy())) for levels in heads)
+        rows.append(np.sort(((s1 - s2) ** 2).mean(axis=1))[::-1][:top_k].mean())
+    return np.array(rows)
+
+
+def test_utilities_are_the_mean_of_the_largest_instance_uncertainties():
+    estimator = detector().fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    utilities = MIAODSampling(top_k=5).utilities(estimator, DATA.X[4:])
+    np.testing.assert_allclose(utilities, by_hand(estimator, DATA.X[4:], 5), rtol=1e-4)
+    n_instances = 6 * (64 + 16 + 4)
+    default = MIAODSampling().utilities(estimator, DATA.X[4:])
+    np.testing.assert_allclose(default, by_hand(estimator, DATA.X[4:], int(np.ceil(0.1 * n_instances))), rtol=1e-4)
+
+
+def test_a_detector_that_saw_no_unlabelled_image_is_adapted_to_the_pool_without_changing():
+    estimator = detector().fit(DATA.X[:4], DATA.y[:4])
+    weights = {name: tensor.clone() for name, tensor in estimator.network_.state_dict().items()}
+    adapted = MIAODSampling().utilities(estimator, DATA.X[4:])
+    as_it_is = MIAODSampling(adapt=False).utilities(estimator, DATA.X[4:])
+    assert not np.allclose(adapted, as_it_is)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in estimator.network_.state_dict().items())
+    expected = MIAODSampling(adapt=False).utilities(estimator.adapted_to(DATA.X[4:]), DATA.X[4:])
+    np.testing.assert_array_equal(adapted, expected)
+
+
+def test_adapting_goes_through_the_adversarial_rounds():
+    estimator = detector().fit(DATA.X[:4], DATA.y[:4])
+    adapted = estimator.adapted_to(DATA.X[4:])
+    assert adapted.n_unlabeled_ == 4 and estimator.n_unlabeled_ == 0
+    assert {"classification", "box_regression", "image_classification"} == set(adapted.losses_)
+    first_round = estimator._rounds(4, 4)[0].steps
+    assert adapted.n_steps_ == 20 - first_round
+
+
+def test_a_supervised_detector_is_refused_in_one_line():
+    estimator = ObjectDetector("retinanet_tiny", classes=DATA.classes, max_steps=1).fit(DATA.X[:2], DATA.y[:2])
+    with pytest.raises(ConfigError, match="MIAODDetector"):
+        MIAODSampling().query(estimator, DATA.X[4:], 1)
