@@ -14,8 +14,9 @@ _AGGREGATE = ("max", "mean", "sum")
 class EntropySampling(QueryStrategy):
     """Choose the images whose class scores are the least certain.
 
-    The entropy of an instance is the sum over classes of the binary entropy of its score; an image aggregates those of
-    its detections, or of all its instances. An image without any detection has utility 0.
+    The entropy of an instance is the sum over classes of the binary entropy of its score, or the entropy of its softmax
+    over classes and background if the detector has one; an image aggregates those of its detections, or of all its
+    instances. An image without any detection has utility 0.
 
     Parameters
     ----------
@@ -50,7 +51,14 @@ class EntropySampling(QueryStrategy):
         return torch.stack([self._aggregate(entropy) for entropy in images])
 
     def _instance_entropy(self, outputs) -> Tensor:
-        entropy = binary_entropy(torch.cat(outputs.logits, dim=1).sigmoid()).sum(dim=2)
+        detector = outputs.network.detector
+        if detector.supervised_only:
+            raise ConfigError(f"over: {type(detector).__name__} shows no instances; choose 'detections'")
+        logits = torch.cat(outputs.logits, dim=1)
+        if detector.background:
+            entropy = torch.special.entr(logits.softmax(dim=2)).sum(dim=2)
+        else:
+            entropy = binary_entropy(logits.sigmoid()).sum(dim=2)
         if outputs.valid is None:
             return torch.stack([self._aggregate(image) for image in entropy])
         valid = torch.cat(outputs.valid, dim=1)

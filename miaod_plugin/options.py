@@ -25,6 +25,10 @@ class MIAODOptions:
         Keep one optimiser (momentum) through all rounds and warm up once, rather than begin anew with each round.
     top_k : int or float
         Instances whose mean uncertainty is the image's: a number, or as a float the share of an image's instances.
+    softmax : {"discrepancy", "everywhere"}
+        Of a detector whose probabilities are a softmax over classes and background (SSD, Faster R-CNN): compare the
+        classifiers by it in the adversarial rounds alone, and take sigmoids of the logits, background included, in the
+        instance weights, pseudo labels and uncertainty (the original), or use its foreground probabilities everywhere.
     discrepancy_weight : float
         Weight lambda of the discrepancy in both adversarial rounds (section 4.1 of the paper).
     pseudo_label_threshold : float
@@ -37,6 +41,7 @@ class MIAODOptions:
     detect_with: str = "mean"
     keep_optimizer: bool = True
     top_k: int | float = 0.1
+    softmax: str = "everywhere"
     discrepancy_weight: float = 0.5
     pseudo_label_threshold: float = 0.5
 
@@ -50,12 +55,14 @@ MODES = {
         detect_with="first",
         keep_optimizer=False,
         top_k=10_000,
+        softmax="discrepancy",
     ),
 }
 _CHOICES = {
     "attention": ("level", "image", "class"),
     "pseudo_labels": ("batch", "image"),
     "detect_with": ("first", "mean"),
+    "softmax": ("discrepancy", "everywhere"),
 }
 
 

@@ -112,16 +112,20 @@ def losses_of(outputs: InstanceOutputs, kind: str, options: MIAODOptions | None)
         losses = outputs.loss
         if options is not None and kind != "max":
             scores = mil.image_scores(mil_instances(outputs, options).weights)
-            losses["image_classification"] = mil.image_classification_loss(scores, multi_hot(outputs))
+            present = multi_hot(outputs.features.targets, scores)
+            losses["image_classification"] = mil.image_classification_loss(scores, present)
         return losses
     instances = mil_instances(outputs, options)
     pair = (instances.logits1, instances.logits2)
+    opposed = pair
+    if outputs.network.detector.background and options.softmax == "discrepancy":
+        opposed = tuple([mil.log_odds(level) for level in levels] for levels in pair)
     if kind == "max":
-        return {"agreement": mil.agreement(*pair, instances.weights, options.discrepancy_weight)}
+        return {"agreement": mil.agreement(*opposed, instances.weights, options.discrepancy_weight)}
     found = mil.pseudo_labels(*pair, options.pseudo_label_threshold, instances.valid)
     scores = mil.image_scores(instances.weights)
     return {
-        "discrepancy": mil.discrepancy(*pair, instances.weights, options.discrepancy_weight),
+        "discrepancy": mil.discrepancy(*opposed, instances.weights, options.discrepancy_weight),
         "pseudo_labels": mil.pseudo_label_loss(scores, found, per_image=options.pseudo_labels == "image"),
     }
 
@@ -138,26 +142,33 @@ class MILInstances:
 
 def mil_instances(outputs: InstanceOutputs, options: MIAODOptions) -> MILInstances:
     """Return the logits of both classifiers and the instance weights that the options ask for."""
-    levels = [*outputs.heads, outputs.mil_logits]
+    levels = [*class_logits(outputs, options), outputs.mil_logits]
     valid = outputs.valid
     if options.attention != "level":
         levels = [[torch.cat(logits, dim=1)] for logits in levels]
         valid = None if valid is None else [torch.cat(valid, dim=1)]
     weights = [
-        mil.instance_weights(
-            *logits,
-            attention=ATTENTION[options.attention],
-            valid=mask,
-        )
+        mil.instance_weights(*logits, attention=ATTENTION[options.attention], valid=mask)
         for *logits, mask in zip(*levels, valid or [None] * len(levels[0]), strict=True)
     ]
     return MILInstances(levels[0], levels[1], weights, valid)
 
 
-def multi_hot(outputs: InstanceOutputs) -> Tensor:
-    """Return the classes present in each labelled image, ``(B, C)`` in {0, 1}."""
-    classes = outputs.heads[0][0].new_zeros(len(outputs.features.targets), outputs.network.detector.num_classes)
-    for row, target in zip(classes, outputs.features.targets, strict=True):
+def class_logits(outputs: InstanceOutputs, options: MIAODOptions) -> list[list[Tensor]]:
+    """Return the logits of both classifiers whose sigmoids MI-AOD takes as class probabilities, as lists over levels.
+
+    They are the heads' own, unless the probabilities of the detector are a softmax that `options.softmax` wants used.
+    """
+    detector = outputs.network.detector
+    if not detector.background or options.softmax == "discrepancy":
+        return outputs.heads
+    return [[mil.log_odds(level)[..., : detector.num_classes] for level in levels] for levels in outputs.heads]
+
+
+def multi_hot(targets: list[dict[str, Tensor]], scores: Tensor) -> Tensor:
+    """Return the classes present in each labelled image in {0, 1}, of the shape ``(B, C)`` of the image scores."""
+    classes = torch.zeros_like(scores)
+    for row, target in zip(classes, targets, strict=True):
         row[target["labels"]] = 1
     return classes
 

@@ -5,6 +5,7 @@ import numpy as np
 from miaod_plugin import mil
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.query import QueryStrategy
+from miaod_plugin.training import class_logits
 
 
 class MIAODSampling(QueryStrategy):
@@ -58,6 +59,7 @@ class MIAODSampling(QueryStrategy):
         top_k = estimator.options_.top_k if self.top_k is None else self.top_k
 
         def uncertainty(outputs):
-            return mil.image_uncertainty(*outputs.heads, top_k=top_k, valid=outputs.valid)
+            logits = class_logits(outputs, estimator.options_)
+            return mil.image_uncertainty(*logits, top_k=top_k, valid=outputs.valid)
 
         return estimator.map_pool(X, {"uncertainty": uncertainty})["uncertainty"]

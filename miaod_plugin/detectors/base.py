@@ -6,6 +6,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.registry import DETECTORS, registered
+
 
 @dataclass
 class Features:
@@ -15,7 +18,7 @@ class Features:
     ----------
     maps : list of Tensor, each (B, D_l, H_l, W_l)
         One feature map per level, what the classifiers read.
-    anchors : Tensor, (A, 4)
+    anchors : Tensor, (A, 4), or (B, A, 4) where each image has its own
         The instances' reference boxes ``x1, y1, x2, y2`` in pixels of the resized images, all levels in order.
     image_sizes : list of (int, int)
         Height and width of each resized image, without padding.
@@ -40,9 +43,21 @@ class Detector(nn.Module):
 
     A subclass wraps a detection network and implements the methods below. Labels are ``0..num_classes-1`` without a
     background class; images are float tensors ``(3, H, W)`` in 0..1, of any sizes.
+
+    Attributes
+    ----------
+    num_classes : int
+        The number of classes, C.
+    background : bool
+        Class probabilities are a softmax in which background takes part: the last of the C + 1 logits of each instance.
+        By default there are C logits and each class has a sigmoid of its own.
+    supervised_only : bool
+        The detector keeps its instances to itself, so that MI-AOD cannot train it.
     """
 
     num_classes: int
+    background: bool = False
+    supervised_only: bool = False
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
         """Resize and normalise the images (and their targets), and compute everything the classifiers need."""
@@ -51,12 +66,12 @@ class Detector(nn.Module):
     def build_classifier(self, num_classes: int) -> nn.Module:
         """Return a freshly initialised classification head: feature maps -> logits per level, each ``(B, A_l, C)``.
 
-        `num_classes` is the detector's own, or one more for a MIL head that knows background.
+        `num_classes` is the detector's own, or one more: background, of a softmax detector or a MIL head.
         """
         raise NotImplementedError
 
     def box_outputs(self, features: Features) -> Tensor:
-        """Return the box regression of every instance, ``(B, A, 4)``."""
+        """Return the box regression of every instance, ``(B, A, 4)``, or as many numbers as the detector needs."""
         raise NotImplementedError
 
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
@@ -75,6 +90,10 @@ class Detector(nn.Module):
         """Return ``boxes``, ``labels``, ``scores`` of each image in pixels of the image as given, best first."""
         raise NotImplementedError
 
+    def embeddings(self, features: Features) -> Tensor:
+        """Return the average of each feature map over its image, levels side by side, ``(B, sum_l D_l)``."""
+        return torch.cat([average_inside(level, features) for level in features.maps], dim=1)
+
 
 @dataclass
 class InstanceOutputs:
@@ -83,7 +102,8 @@ class InstanceOutputs:
     Attributes
     ----------
     heads : list over classifiers of lists over levels of Tensor, each (B, A_l, C)
-        Class logits; one classifier for a supervised detector, f1 and f2 for MI-AOD.
+        Class logits; one classifier for a supervised detector, f1 and f2 for MI-AOD. C counts the background of a
+        softmax detector.
     mil_logits : list of Tensor, each (B, A_l, C) or (B, A_l, C + 1), or None
         Logits of the MIL head, background last if it knows one.
     boxes : Tensor, (B, A, 4)
@@ -121,19 +141,21 @@ class InstanceOutputs:
 
     @cached_property
     def embeddings(self) -> Tensor:
-        """Average of each feature map over its image, levels side by side, ``(B, sum_l D_l)``."""
-        return torch.cat([self._average(level) for level in self.features.maps], dim=1)
-
-    def _average(self, level: Tensor) -> Tensor:
-        if self.valid is None:
-            return level.mean(dim=(2, 3))
-        inside = cells_inside(level.shape[-2:], self.features)[:, None].to(level)
-        return (level * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3)).clamp(min=1)
+        """A vector for each image, ``(B, d)``; by default the average of each feature map."""
+        return self.network.detector.embeddings(self.features)
 
     @property
     def loss(self) -> dict[str, Tensor]:
         """The named parts of the detection loss, the classification part averaged over the classifiers."""
         return self.network.detector.loss(self.heads, self.boxes, self.features)
+
+
+def average_inside(level: Tensor, features: Features) -> Tensor:
+    """Return the average of a feature map ``(B, D, H, W)`` over each image without its padding, ``(B, D)``."""
+    if len(set(features.image_sizes)) == 1:
+        return level.mean(dim=(2, 3))
+    inside = cells_inside(level.shape[-2:], features)[:, None].to(level)
+    return (level * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3)).clamp(min=1)
 
 
 def cells_inside(shape: tuple[int, int], features: Features) -> Tensor:
@@ -157,7 +179,7 @@ class DetectionNetwork(nn.Module):
     adversarial : bool
         Build f1, f2 and the MIL head (Figure 2 of the paper) rather than a single classifier.
     background : bool
-        Give the MIL head one more class, the background.
+        Give the MIL head one more class, the background; that of a softmax detector always has it.
     detect_with : {"mean", "first"}
         Make detections from the mean of the classifiers' logits, or from the first alone.
     """
@@ -166,10 +188,16 @@ class DetectionNetwork(nn.Module):
         self, detector: Detector, adversarial: bool = False, background: bool = False, detect_with: str = "mean"
     ):
         super().__init__()
-        classes = detector.num_classes
+        if adversarial and detector.supervised_only:
+            raise ConfigError(
+                f"detector: {type(detector).__name__} can be trained supervised only; use ObjectDetector, or for MI-AOD"
+                f" one of {', '.join(registered(DETECTORS))}, or a Detector of your own"
+            )
+        classes = detector.num_classes + detector.background
         self.detector = detector
         self.classifiers = nn.ModuleList(detector.build_classifier(classes) for _ in range(2 if adversarial else 1))
-        self.mil_head = detector.build_classifier(classes + background) if adversarial else None
+        mil_classes = detector.num_classes + (background or detector.background)
+        self.mil_head = detector.build_classifier(mil_classes) if adversarial else None
         self.detect_with = detect_with
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> InstanceOutputs:
