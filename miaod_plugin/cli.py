@@ -14,7 +14,7 @@ from miaod_plugin.errors import MiaodError
 # Plain text throughout: an error is one line, not a box.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data", help="Make data sets.")
+app.add_typer(data_app, name="data", help="Make or download data sets.")
 
 
 def _version(wanted: bool) -> None:
@@ -76,6 +76,59 @@ def digits(
         scenes = make_digit_scenes(n_images, split=split, n_classes=n_classes, image_size=image_size, random_state=seed)
         (write_voc if format == "voc" else write_coco)(scenes, folder)
         print(f"{split}: {n_images} images in {folder}")
+
+
+@data_app.command()
+def voc(
+    root: Annotated[Path, typer.Argument(help="Folder to hold VOC2007, VOC2012.", show_default=False)],
+    year: Annotated[
+        list[int] | None, typer.Option(help="2007 comes with its test set. May be repeated.", show_default="2007, 2012")
+    ] = None,
+    url_base: Annotated[str | None, typer.Option(help="A mirror: URL of the folder with the archives.")] = None,
+) -> None:
+    """Download PASCAL VOC (2007: 0.9 GB, 2012: 2.0 GB), verify and unpack it; goes on where it was stopped."""
+    from miaod_plugin.data.download import VOC_TREE, voc_folders
+
+    _download(voc_folders(year or [2007, 2012]), root, url_base, VOC_TREE)
+
+
+@data_app.command()
+def coco(
+    root: Annotated[Path, typer.Argument(help="Folder to hold annotations, train2017, val2017.", show_default=False)],
+    url_base: Annotated[str | None, typer.Option(help="A mirror: URL of the folder with the archives.")] = None,
+) -> None:
+    """Download COCO 2017 (20 GB, and as much to unpack it), verify and unpack it; goes on where it was stopped."""
+    from miaod_plugin.data.download import COCO, COCO_TREE
+
+    _download(COCO, root, url_base, COCO_TREE)
+
+
+def _download(folders, root: Path, url_base: str | None, tree: str) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from miaod_plugin.data.download import download
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+            tasks = {}
+
+            def report(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what)
+                bars.update(tasks[what], completed=done, total=total or None)
+
+            made = download(folders, root, url_base, report)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except MiaodError:
+        print(f"expected:\n{tree.replace('ROOT', str(root))}", file=sys.stderr)
+        raise
+    for folder in folders:
+        print(f"{root / folder.name}: {'made' if root / folder.name in made else 'there already'}")
 
 
 def main() -> None:
