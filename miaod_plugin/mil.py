@@ -76,14 +76,11 @@ def instance_weights(
     mil_logits : Tensor, (B, A, C) or (B, A, C + 1)
         With one more class at the end, the background, that takes part in the softmax over the classes; without it a
         single class would always have probability 1.
-    attention : {"probability", "logit", "class_logit"}
-        What the softmax over the instances acts on: ``a = max_c sigmoid((f1 + f2) / 2)``, as the original does; the
-        logits themselves, ``max_c (f1 + f2) / 2``, since the softmax of values within 0..1 is nearly uniform; or the
-        logits of each class on their own, so that an image can hold several classes with full weight.
+    attention : {"probability", "logit"}
+        What the softmax over the instances acts on: ``a = max_c sigmoid((f1 + f2) / 2)``, as the original does, or the
+        logits themselves, ``max_c (f1 + f2) / 2``, since the softmax of values within 0..1 is nearly uniform.
     """
-    objectness = ((logits1 + logits2) / 2).detach()
-    if attention != "class_logit":
-        objectness = objectness.amax(dim=2, keepdim=True)
+    objectness = ((logits1 + logits2) / 2).detach().amax(dim=2, keepdim=True)
     if attention == "probability":
         objectness = objectness.sigmoid()
     if valid is not None:

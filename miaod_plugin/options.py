@@ -11,9 +11,9 @@ class MIAODOptions:
 
     Parameters
     ----------
-    attention : {"level", "image", "class"}
-        Softmax over the instances of each level on probabilities (the original; nearly uniform weights), over those of
-        the whole image on logits, or the latter for each class on its own.
+    attention : {"level", "image"}
+        Softmax over the instances of each level on probabilities (the original; nearly uniform weights), or over those
+        of the whole image on logits.
     background : bool
         The MIL head knows background, which takes part in its softmax over the classes, so that a single class can be
         absent.
@@ -35,7 +35,7 @@ class MIAODOptions:
         Mean score from which a class counts as present in an unlabelled image.
     """
 
-    attention: str = "class"
+    attention: str = "image"
     background: bool = True
     pseudo_labels: str = "image"
     detect_with: str = "mean"
@@ -59,7 +59,7 @@ MODES = {
     ),
 }
 _CHOICES = {
-    "attention": ("level", "image", "class"),
+    "attention": ("level", "image"),
     "pseudo_labels": ("batch", "image"),
     "detect_with": ("first", "mean"),
     "softmax": ("discrepancy", "everywhere"),

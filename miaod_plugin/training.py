@@ -21,7 +21,7 @@ from miaod_plugin.errors import TrainingError
 from miaod_plugin.options import MIAODOptions
 
 # What the softmax over the instances acts on, by MI-AOD's option `attention`.
-ATTENTION = {"level": "probability", "image": "logit", "class": "class_logit"}
+ATTENTION = {"level": "probability", "image": "logit"}
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def mil_instances(outputs: InstanceOutputs, options: MIAODOptions) -> MILInstanc
     """Return the logits of both classifiers and the instance weights that the options ask for."""
     levels = [*class_logits(outputs, options), outputs.mil_logits]
     valid = outputs.valid
-    if options.attention != "level":
+    if options.attention == "image":
         levels = [[torch.cat(logits, dim=1)] for logits in levels]
         valid = None if valid is None else [torch.cat(valid, dim=1)]
     weights = [

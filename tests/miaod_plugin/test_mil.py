@@ -86,7 +86,7 @@ def test_instances_on_padding_count_for_nothing():
     alone2 = [level[1:, : 7 if k == 0 else None] for k, level in enumerate(f2)]
     padded = mil.image_uncertainty(f1, f2, top_k=6, valid=valid)[1:]
     torch.testing.assert_close(padded, mil.image_uncertainty(alone, alone2, top_k=6))
-    for attention in ("probability", "logit", "class_logit"):
+    for attention in ("probability", "logit"):
         weights = mil.instance_weights(f1[0], f2[0], m[0], attention=attention, valid=valid[0])
         unpadded = mil.instance_weights(alone[0], alone2[0], m[0][1:, :7], attention=attention)
         torch.testing.assert_close(weights[1:, :7], unpadded)

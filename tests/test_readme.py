@@ -1,0 +1,34 @@
+"""What the README shows works as it is written."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_python_blocks_run(number, capsys):
+    exec(compile(blocks("python")[number], f"README.md, python block {number + 1}", "exec"), {})
+    if number == 0:
+        assert 0 <= float(capsys.readouterr().out) <= 1
+
+
+def test_the_experiment_is_one_that_loads(tmp_path):
+    from miaod_plugin.experiments.schema import load_config
+
+    path = tmp_path / "experiment.yaml"
+    path.write_text(blocks("yaml")[0])
+    config = load_config(path)
+    assert config.name == yaml.safe_load(blocks("yaml")[0])["name"] and len(config.arms) == 2
+
+
+def test_every_file_that_it_names_exists():
+    named = re.findall(r"(?:experiments|docs)/[\w.]+\.(?:yaml|png|md)", README)
+    assert named and all((Path(__file__).parents[1] / name).is_file() for name in named)
