@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, mobilenet_v2, resnet50
+from torchvision.models import MobileNet_V2_Weights, ResNet, ResNet50_Weights, mobilenet_v2, resnet50
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
@@ -18,16 +18,29 @@ from miaod_plugin.errors import ConfigError
 # Stages end at strides 4, 8, 16 and 32; freezing counts them from the image.
 RESNET_STAGES = (("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",))
 MOBILENET_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 7), (7, 14), (14, 18)))
+MOBILENET_V3_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 7), (7, 13), (13, 17)))
+# VGG's end before its max pooling, at strides 1, 2, 4, 8 and 16.
+VGG_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 9), (9, 16), (16, 23), (23, 30)))
 
 
-def resnet50_fpn(
-    weights: str | Path | None, frozen_batch_norm: bool, frozen_stages: int, fpn_channels: int
-) -> BackboneWithFPN:
-    """Return ResNet-50 with pyramid levels P3 to P7; see `pyramid` for the parameters."""
+def resnet50_body(weights: str | Path | None, frozen_batch_norm: bool, frozen_stages: int) -> ResNet:
+    """Return ResNet-50 with its first stages frozen."""
     build = partial(resnet50, norm_layer=FrozenBatchNorm2d if frozen_batch_norm else nn.BatchNorm2d)
     body = load_weights(build, weights, ResNet50_Weights.DEFAULT)
     freeze_stages(body, RESNET_STAGES, frozen_stages)
-    return pyramid(body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [512, 1024, 2048], fpn_channels)
+    return body
+
+
+def resnet50_fpn(
+    weights: str | Path | None,
+    frozen_batch_norm: bool,
+    frozen_stages: int,
+    fpn_channels: int,
+    p6_from: str = "pyramid",
+) -> BackboneWithFPN:
+    """Return ResNet-50 with pyramid levels P3 to P7; see `pyramid` for the parameters."""
+    body = resnet50_body(weights, frozen_batch_norm, frozen_stages)
+    return pyramid(body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [512, 1024, 2048], fpn_channels, p6_from)
 
 
 def mobilenet_v2_fpn(
@@ -40,9 +53,20 @@ def mobilenet_v2_fpn(
     return pyramid(body, {"6": "0", "13": "1", "17": "2"}, [32, 96, 320], fpn_channels)
 
 
-def pyramid(body: nn.Module, return_layers: dict[str, str], channels: list[int], out_channels: int) -> BackboneWithFPN:
-    """Put a feature pyramid of `out_channels` on the stages of stride 8, 16, 32, with two extra levels (RetinaNet)."""
-    extra = LastLevelP6P7(out_channels, out_channels)
+def pyramid(
+    body: nn.Module,
+    return_layers: dict[str, str],
+    channels: list[int],
+    out_channels: int,
+    p6_from: str = "pyramid",
+) -> BackboneWithFPN:
+    """Put a feature pyramid of `out_channels` on the stages of stride 8, 16, 32, with two extra levels (RetinaNet).
+
+    The first extra level, P6, is made from the pyramid's coarsest level, or with ``p6_from="backbone"`` from the stage
+    below it.
+    """
+    extra = LastLevelP6P7(out_channels if p6_from == "pyramid" else channels[-1], out_channels)
+    extra.use_P5 = p6_from == "pyramid"
     return BackboneWithFPN(body, return_layers, channels, out_channels, extra_blocks=extra)
 
 

@@ -1,0 +1,240 @@
+"""torchvision's Faster R-CNN as MI-AOD needs it: the instances are its proposals."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.ops import FrozenBatchNorm2d
+
+from miaod_plugin.detectors.backbones import MOBILENET_V3_STAGES, freeze_stages, load_weights, resnet50_body
+from miaod_plugin.detectors.base import Detector, Features, average_inside
+from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD
+from miaod_plugin.detectors.torchvision_parts import (
+    background_first,
+    count_from_one,
+    count_from_zero,
+    mean_classification,
+)
+
+# At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
+POSTPROCESSING = {"box_score_thresh": 0.05, "box_nms_thresh": 0.5, "box_detections_per_img": 100}
+
+
+@dataclass
+class ProposalFeatures(Features):
+    """`Features` whose one level holds the box head's output for each proposal, ``(B, P, D)``, padded to equal P.
+
+    Attributes
+    ----------
+    pyramid : list of Tensor, each (B, D, H_l, W_l)
+        The backbone's feature maps.
+    proposal_loss : dict of Tensor
+        The loss parts of the region proposal network; empty without targets.
+    labels, box_targets : list of Tensor, (P_i,) and (P_i, 4), or None
+        The class of each sampled proposal, 0 for background, and the regression it should have.
+    """
+
+    pyramid: list[Tensor] | None = None
+    proposal_loss: dict[str, Tensor] | None = None
+    labels: list[Tensor] | None = None
+    box_targets: list[Tensor] | None = None
+
+
+class FasterRCNNDetector(Detector):
+    """torchvision's `FasterRCNN` behind the adapter contract.
+
+    A labelled batch samples proposals around its boxes as torchvision's training does; an unlabelled one takes the
+    proposals of test time. The classifiers are linear layers on the box head's features.
+
+    Parameters
+    ----------
+    backbone : Module
+        Images -> feature maps, with `out_channels`.
+    num_classes : int
+    head_features : int
+        Width of the box head's two layers.
+    **faster_rcnn
+        Keyword arguments of `torchvision.models.detection.FasterRCNN`.
+    """
+
+    background = True
+
+    def __init__(self, backbone: nn.Module, num_classes: int, head_features: int = 1024, **faster_rcnn):
+        super().__init__()
+        self.num_classes = num_classes
+        self.head_features = head_features
+        predictor = FastRCNNPredictor(head_features, num_classes + 1)
+        self.rcnn = FasterRCNN(
+            backbone,
+            box_head=TwoMLPHead(backbone.out_channels * 7**2, head_features),
+            box_predictor=nn.Identity(),  # the network's classifiers and the next line take its place
+            **faster_rcnn,
+        )
+        self.box_predictor = predictor.bbox_pred
+
+    def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> ProposalFeatures:
+        original_sizes = [tuple(image.shape[-2:]) for image in images]
+        batch, targets = self.rcnn.transform(images, targets)
+        batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
+        pyramid = self.rcnn.backbone(batch.tensors)
+        wanted = None if targets is None else count_from_one(targets)
+        # with targets, losses and the many proposals of training; without, the proposals of test time in every round
+        proposals, proposal_loss = self.rcnn.rpn.train(wanted is not None)(batch, pyramid, wanted)
+        labels = box_targets = None
+        if wanted is not None:
+            proposals, _, labels, box_targets = self.rcnn.roi_heads.select_training_samples(proposals, wanted)
+        counts = [len(boxes) for boxes in proposals]
+        pooled = self.rcnn.roi_heads.box_roi_pool(pyramid, proposals, batch.image_sizes)
+        boxed = _pad(self.rcnn.roi_heads.box_head(pooled).split(counts))
+        valid = torch.arange(boxed.shape[1], device=boxed.device) < torch.tensor(counts, device=boxed.device)[:, None]
+        return ProposalFeatures(
+            [boxed],
+            _pad(proposals),
+            batch.image_sizes,
+            original_sizes,
+            targets,
+            [valid],
+            pyramid=list(pyramid.values()),
+            proposal_loss=proposal_loss,
+            labels=labels,
+            box_targets=box_targets,
+        )
+
+    def build_classifier(self, num_classes: int) -> nn.Module:
+        return ProposalClassifier(self.head_features, num_classes)
+
+    def box_outputs(self, features: ProposalFeatures) -> Tensor:
+        return self.box_predictor(features.maps[0])  # four numbers for background, then for each class
+
+    def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: ProposalFeatures) -> dict[str, Tensor]:
+        valid = features.valid[0]
+        losses = []
+        for (logits,) in heads:
+            classification, regression = fastrcnn_loss(
+                background_first(logits)[valid], boxes[valid], features.labels, features.box_targets
+            )
+            losses.append({"classification": classification, "box_regression": regression})
+        return mean_classification(losses) | {
+            "objectness": features.proposal_loss["loss_objectness"],
+            "proposal_regression": features.proposal_loss["loss_rpn_box_reg"],
+        }
+
+    def detections(self, logits: list[Tensor], boxes: Tensor, features: ProposalFeatures) -> list[dict[str, Tensor]]:
+        valid = features.valid[0]
+        proposals = [of_image[mask] for of_image, mask in zip(features.anchors, valid, strict=True)]
+        found = self.rcnn.roi_heads.postprocess_detections(
+            background_first(logits[0])[valid], boxes[valid], proposals, features.image_sizes
+        )
+        found = [dict(zip(("boxes", "scores", "labels"), parts, strict=True)) for parts in zip(*found, strict=True)]
+        found = self.rcnn.transform.postprocess(found, features.image_sizes, features.original_sizes)
+        return count_from_zero(found)
+
+    def embeddings(self, features: ProposalFeatures) -> Tensor:
+        return torch.cat([average_inside(level, features) for level in features.pyramid], dim=1)
+
+
+class ProposalClassifier(nn.Module):
+    """A linear layer on the box head's features: one level ``(B, P, D)`` -> logits ``(B, P, C)``."""
+
+    def __init__(self, in_features: int, num_classes: int):
+        super().__init__()
+        self.class_logits = nn.Linear(in_features, num_classes)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        return [self.class_logits(maps[0])]
+
+
+def _pad(rows: list[Tensor]) -> Tensor:
+    """Stack tensors ``(P_i, D)`` to ``(B, P, D)`` with zeros below; P is at least 1, for there may be no proposal."""
+    most = max(1, max(len(of_image) for of_image in rows))
+    return torch.stack([F.pad(of_image, (0, 0, 0, most - len(of_image))) for of_image in rows])
+
+
+def fasterrcnn_resnet50_fpn(
+    num_classes: int,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    min_size: int = 600,
+    max_size: int = 1000,
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
+    image_std: tuple[float, float, float] = IMAGENET_STD,
+    frozen_batch_norm: bool = True,
+    frozen_stages: int = 1,
+    fpn_channels: int = 256,
+    head_features: int = 1024,
+    proposals: int = 1000,
+    sampled_proposals: int = 512,
+) -> FasterRCNNDetector:
+    """Return Faster R-CNN with ResNet-50.
+
+    Parameters
+    ----------
+    weights, min_size, max_size, image_mean, image_std, frozen_batch_norm, frozen_stages, fpn_channels
+        As in `retinanet_resnet50_fpn`.
+    head_features : int
+        Width of the box head's two layers.
+    proposals : int
+        Most proposals of an image at test time, and of an unlabelled image in training.
+    sampled_proposals : int
+        Proposals of a labelled image that the box head is trained on.
+    """
+    body = resnet50_body(weights, frozen_batch_norm, frozen_stages)
+    layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
+    return FasterRCNNDetector(
+        BackboneWithFPN(body, layers, [256, 512, 1024, 2048], fpn_channels),
+        num_classes,
+        head_features,
+        rpn_anchor_generator=AnchorGenerator(((32,), (64,), (128,), (256,), (512,)), ((0.5, 1.0, 2.0),) * 5),
+        min_size=min_size,
+        max_size=max_size,
+        image_mean=image_mean,
+        image_std=image_std,
+        rpn_pre_nms_top_n_test=proposals,
+        rpn_post_nms_top_n_test=proposals,
+        box_batch_size_per_image=sampled_proposals,
+        **POSTPROCESSING,
+    )
+
+
+def fasterrcnn_mobilenet_v3_large_320_fpn(
+    num_classes: int,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    min_size: int = 320,
+    max_size: int = 640,
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
+    image_std: tuple[float, float, float] = IMAGENET_STD,
+    frozen_batch_norm: bool = True,
+    frozen_stages: int = 1,
+    fpn_channels: int = 256,
+    head_features: int = 1024,
+    proposals: int = 150,
+    sampled_proposals: int = 512,
+) -> FasterRCNNDetector:
+    """Return Faster R-CNN with MobileNetV3 for small images; parameters as in `fasterrcnn_resnet50_fpn`."""
+    build = partial(mobilenet_v3_large, norm_layer=FrozenBatchNorm2d if frozen_batch_norm else nn.BatchNorm2d)
+    body = load_weights(build, weights, MobileNet_V3_Large_Weights.DEFAULT).features
+    freeze_stages(body, MOBILENET_V3_STAGES, frozen_stages)
+    return FasterRCNNDetector(
+        BackboneWithFPN(body, {"13": "0", "16": "1"}, [160, 960], fpn_channels),
+        num_classes,
+        head_features,
+        rpn_anchor_generator=AnchorGenerator(((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3),
+        min_size=min_size,
+        max_size=max_size,
+        image_mean=image_mean,
+        image_std=image_std,
+        rpn_pre_nms_top_n_test=proposals,
+        rpn_post_nms_top_n_test=proposals,
+        box_batch_size_per_image=sampled_proposals,
+        **POSTPROCESSING,
+    )

@@ -1,0 +1,109 @@
+"""torchvision's FCOS, an anchor-free detector, as MI-AOD needs it."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
+
+from miaod_plugin.detectors.backbones import resnet50_fpn
+from miaod_plugin.detectors.base import Detector, Features, cells_inside
+from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD, POSTPROCESSING
+from miaod_plugin.detectors.torchvision_parts import LevelClassifier, anchors_of_images, mean_classification
+
+
+class FCOSDetector(Detector):
+    """torchvision's `FCOS` behind the adapter contract.
+
+    Its instances are the cells of the feature maps. The centre-ness of a cell is the fifth of its box outputs and takes
+    part in the scores of detections, not in the class logits that MI-AOD compares.
+
+    Parameters
+    ----------
+    backbone : Module
+        Images -> feature maps, with `out_channels`, a multiple of 32.
+    num_classes : int
+    head_convs : int
+        3 x 3 convolutions in each head before its last layer.
+    **fcos
+        Keyword arguments of `torchvision.models.detection.FCOS`.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, head_convs: int = 4, **fcos):
+        super().__init__()
+        self.num_classes = num_classes
+        self.head_convs = head_convs
+        head = FCOSHead(backbone.out_channels, 1, num_classes, head_convs)
+        head.classification_head = nn.Identity()  # the network's classifiers take its place
+        self.fcos = FCOS(backbone, num_classes, head=head, **fcos)
+
+    def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
+        original_sizes = [tuple(image.shape[-2:]) for image in images]
+        batch, targets = self.fcos.transform(images, targets)
+        batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
+        maps = list(self.fcos.backbone(batch.tensors).values())
+        anchors = self.fcos.anchor_generator(batch, maps)[0]  # the same for every image of a batch
+        features = Features(maps, anchors, batch.image_sizes, original_sizes, targets)
+        if len(set(batch.image_sizes)) > 1:
+            features.valid = [cells_inside(level.shape[-2:], features).flatten(1) for level in maps]
+        return features
+
+    def build_classifier(self, num_classes: int) -> nn.Module:
+        head = FCOSClassificationHead(self.fcos.backbone.out_channels, 1, num_classes, self.head_convs)
+        return LevelClassifier(head, [1] * len(self.fcos.anchor_generator.sizes))
+
+    def box_outputs(self, features: Features) -> Tensor:
+        return torch.cat(self.fcos.head.regression_head(features.maps), dim=2)  # left, top, right, bottom, centre-ness
+
+    def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
+        outputs = {"bbox_regression": boxes[..., :4], "bbox_ctrness": boxes[..., 4:]}
+        anchors = anchors_of_images(features)
+        cells = [level.shape[1] for level in heads[0]]
+        losses = [
+            self.fcos.compute_loss(features.targets, outputs | {"cls_logits": torch.cat(levels, dim=1)}, anchors, cells)
+            for levels in heads
+        ]
+        parts = mean_classification(losses)
+        return {
+            "classification": parts["classification"],
+            "box_regression": parts["bbox_regression"],
+            "centerness": parts["bbox_ctrness"],
+        }
+
+    def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        sizes = [level.shape[1] for level in logits]
+        outputs = {
+            "cls_logits": logits,
+            "bbox_regression": list(boxes[..., :4].split(sizes, dim=1)),
+            "bbox_ctrness": list(boxes[..., 4:].split(sizes, dim=1)),
+        }
+        anchors = [list(of_image.split(sizes)) for of_image in anchors_of_images(features)]
+        found = self.fcos.postprocess_detections(outputs, anchors, features.image_sizes)
+        return self.fcos.transform.postprocess(found, features.image_sizes, features.original_sizes)
+
+
+def fcos_resnet50_fpn(
+    num_classes: int,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    min_size: int = 600,
+    max_size: int = 1000,
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
+    image_std: tuple[float, float, float] = IMAGENET_STD,
+    frozen_batch_norm: bool = True,
+    frozen_stages: int = 1,
+    fpn_channels: int = 256,
+    head_convs: int = 4,
+) -> FCOSDetector:
+    """Return FCOS with ResNet-50; parameters as in `retinanet_resnet50_fpn`, `fpn_channels` in multiples of 32."""
+    return FCOSDetector(
+        resnet50_fpn(weights, frozen_batch_norm, frozen_stages, fpn_channels),
+        num_classes,
+        head_convs,
+        min_size=min_size,
+        max_size=max_size,
+        image_mean=image_mean,
+        image_std=image_std,
+        **POSTPROCESSING,
+    )

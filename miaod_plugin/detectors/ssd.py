@@ -1,0 +1,192 @@
+"""torchvision's SSD300 and SSDLite320 as MI-AOD needs them."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import MobileNet_V3_Large_Weights, VGG16_Weights, mobilenet_v3_large, vgg16
+from torchvision.models.detection._utils import retrieve_out_channels
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.ssd import SSD, SSDClassificationHead, SSDFeatureExtractorVGG, SSDHead
+from torchvision.models.detection.ssdlite import (
+    SSDLiteClassificationHead,
+    SSDLiteFeatureExtractorMobileNet,
+    SSDLiteHead,
+)
+from torchvision.ops import box_iou
+
+from miaod_plugin.detectors.backbones import MOBILENET_V3_STAGES, VGG_STAGES, freeze_stages, load_weights
+from miaod_plugin.detectors.base import Detector, Features
+from miaod_plugin.detectors.torchvision_parts import (
+    LevelClassifier,
+    anchors_of_images,
+    background_first,
+    count_from_one,
+    count_from_zero,
+    mean_classification,
+)
+from miaod_plugin.errors import ConfigError
+
+# At test time of the original's SSD: score threshold 0.02, NMS at 0.45, 200 boxes.
+POSTPROCESSING = {"score_thresh": 0.02, "nms_thresh": 0.45, "detections_per_img": 200}
+# VGG's weights for detection expect pixels in 0..255, less their mean.
+VGG_MEAN = (0.48235, 0.45882, 0.40784)
+VGG_STD = (1 / 255, 1 / 255, 1 / 255)
+SMALLEST_SSD300 = 268  # pixels for which the last two of SSD300's six feature maps still have a cell
+
+
+class SSDDetector(Detector):
+    """torchvision's `SSD` behind the adapter contract, for SSD300 and SSDLite.
+
+    Images are resized to a square, so nothing is padded.
+
+    Parameters
+    ----------
+    backbone : Module
+        Images -> feature maps.
+    num_classes : int
+    build_head, build_classification_head : callable
+        ``(channels of each map, anchors per cell of each map, classes) -> Module``: torchvision's heads.
+    size : int
+        Side of the resized images, in pixels.
+    **ssd
+        More keyword arguments of `torchvision.models.detection.ssd.SSD`.
+    """
+
+    background = True
+
+    def __init__(self, backbone: nn.Module, num_classes: int, build_head, build_classification_head, size: int, **ssd):
+        super().__init__()
+        self.num_classes = num_classes
+        self.build_classification_head = build_classification_head
+        self.channels = retrieve_out_channels(backbone, (size, size))
+        self.anchors_per_cell = ssd["anchor_generator"].num_anchors_per_location()
+        head = build_head(self.channels, self.anchors_per_cell, num_classes + 1)
+        head.classification_head = nn.Identity()  # the network's classifiers take its place
+        self.ssd = SSD(backbone, size=(size, size), num_classes=num_classes + 1, head=head, **ssd)
+
+    def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
+        original_sizes = [tuple(image.shape[-2:]) for image in images]
+        batch, targets = self.ssd.transform(images, targets)
+        batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
+        if len(images) == 1:
+            self.ssd.backbone.eval()  # BatchNorm cannot learn from a single cell, SSDLite's last map
+        maps = list(self.ssd.backbone(batch.tensors).values())
+        self.ssd.backbone.train(self.training)
+        anchors = self.ssd.anchor_generator(batch, maps)[0]  # the same for every image
+        return Features(maps, anchors, batch.image_sizes, original_sizes, targets)
+
+    def build_classifier(self, num_classes: int) -> nn.Module:
+        head = self.build_classification_head(self.channels, self.anchors_per_cell, num_classes)
+        return LevelClassifier(head, self.anchors_per_cell)
+
+    def box_outputs(self, features: Features) -> Tensor:
+        return self.ssd.head.regression_head(features.maps)
+
+    def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
+        targets, anchors = count_from_one(features.targets), anchors_of_images(features)
+        matches = [self._match(target, features.anchors) for target in targets]
+        losses = []
+        for levels in heads:
+            outputs = {"bbox_regression": boxes, "cls_logits": background_first(torch.cat(levels, dim=1))}
+            losses.append(self.ssd.compute_loss(targets, outputs, anchors, matches))
+        parts = mean_classification(losses)
+        return {"classification": parts["classification"], "box_regression": parts["bbox_regression"]}
+
+    def _match(self, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
+        """Return the box of each anchor, -1 for background, as torchvision's SSD does before its loss."""
+        if not len(target["boxes"]):
+            return torch.full((len(anchors),), -1, device=anchors.device)
+        return self.ssd.proposal_matcher(box_iou(target["boxes"], anchors))
+
+    def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        outputs = {"bbox_regression": boxes, "cls_logits": background_first(torch.cat(logits, dim=1))}
+        found = self.ssd.postprocess_detections(outputs, anchors_of_images(features), features.image_sizes)
+        found = self.ssd.transform.postprocess(found, features.image_sizes, features.original_sizes)
+        return count_from_zero(found)
+
+
+def ssd300_vgg16(
+    num_classes: int,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    size: int = 300,
+    image_mean: tuple[float, float, float] = VGG_MEAN,
+    image_std: tuple[float, float, float] = VGG_STD,
+    frozen_stages: int = 0,
+) -> SSDDetector:
+    """Return SSD300 with VGG-16, the paper's second detector (section 4.1).
+
+    Parameters
+    ----------
+    weights : "DEFAULT", path or None
+        Backbone weights: torchvision's for SSD (downloaded once), a local state dict of its `vgg16`, or random ones.
+    size : int
+        Images are resized to squares of `size` pixels. Below 268 the last two of the six feature maps are left out.
+    image_mean, image_std : tuple of float
+        Normalisation of images in 0..1, as the backbone weights expect it.
+    frozen_stages : int
+        Backbone stages that do not train, counted from the image (0 to 5).
+    """
+    body = load_weights(vgg16, weights, VGG16_Weights.IMAGENET1K_FEATURES).features
+    freeze_stages(body, VGG_STAGES, frozen_stages)
+    backbone = SSDFeatureExtractorVGG(body, highres=False)
+    ratios, steps = [[2], [2, 3], [2, 3], [2, 3], [2], [2]], [8, 16, 32, 64, 100, 300]
+    if size < SMALLEST_SSD300:
+        backbone.extra, ratios, steps = backbone.extra[:-2], ratios[:-2], steps[:-2]
+    scales = [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05][: len(ratios) + 1]
+    return SSDDetector(
+        backbone,
+        num_classes,
+        SSDHead,
+        SSDClassificationHead,
+        size,
+        # the steps, in pixels, hold for 300 only; without them centres follow from the feature maps' shapes
+        anchor_generator=DefaultBoxGenerator(ratios, scales=scales, steps=steps if size == 300 else None),
+        image_mean=image_mean,
+        image_std=image_std,
+        **POSTPROCESSING,
+    )
+
+
+def ssdlite320_mobilenet_v3_large(
+    num_classes: int,
+    *,
+    weights: str | Path | None = "DEFAULT",
+    size: int = 320,
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    frozen_stages: int = 0,
+    reduced_tail: bool = False,
+) -> SSDDetector:
+    """Return SSDLite with MobileNetV3, a fiftieth of SSD300's cost.
+
+    Parameters
+    ----------
+    weights : "DEFAULT", path or None
+        As in `ssd300_vgg16`, of torchvision's `mobilenet_v3_large`.
+    size : int
+        Images are resized to squares of `size` pixels.
+    image_mean, image_std, frozen_stages
+        As in `ssd300_vgg16`; the stages are 0 to 4.
+    reduced_tail : bool
+        Halve the channels of the last blocks, as torchvision does when it trains from scratch.
+    """
+    if reduced_tail and weights == "DEFAULT":
+        raise ConfigError("reduced_tail: there are no weights for it; set weights to nothing or a state dict's path")
+    norm_layer = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+    build = partial(mobilenet_v3_large, norm_layer=norm_layer, reduced_tail=reduced_tail)
+    body = load_weights(build, weights, MobileNet_V3_Large_Weights.DEFAULT).features
+    freeze_stages(body, MOBILENET_V3_STAGES, frozen_stages)
+    return SSDDetector(
+        SSDLiteFeatureExtractorMobileNet(body, 13, norm_layer),
+        num_classes,
+        partial(SSDLiteHead, norm_layer=norm_layer),
+        partial(SSDLiteClassificationHead, norm_layer=norm_layer),
+        size,
+        anchor_generator=DefaultBoxGenerator([[2, 3] for _ in range(6)], min_ratio=0.2, max_ratio=0.95),
+        image_mean=image_mean,
+        image_std=image_std,
+        **POSTPROCESSING,
+    )

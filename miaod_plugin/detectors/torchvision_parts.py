@@ -1,0 +1,53 @@
+"""What the adapters of torchvision's detectors share."""
+
+import torch
+from torch import Tensor, nn
+
+from miaod_plugin.detectors.base import Features
+
+
+class LevelClassifier(nn.Module):
+    """torchvision's classification head with its levels kept apart: feature maps -> logits, each ``(B, A_l, C)``.
+
+    Parameters
+    ----------
+    head : Module
+        Feature maps -> logits of all levels, ``(B, A, C)``.
+    anchors_per_cell : list of int
+        For each level.
+    """
+
+    def __init__(self, head: nn.Module, anchors_per_cell: list[int]):
+        super().__init__()
+        self.head = head
+        self.anchors_per_cell = anchors_per_cell
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        cells = [level.shape[-2] * level.shape[-1] for level in maps]
+        sizes = [count * anchors for count, anchors in zip(cells, self.anchors_per_cell, strict=True)]
+        return list(self.head(maps).split(sizes, dim=1))
+
+
+def mean_classification(losses: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the loss parts of the first classifier, ``classification`` averaged over all; the others are the same."""
+    return losses[0] | {"classification": torch.stack([loss["classification"] for loss in losses]).mean()}
+
+
+def background_first(logits: Tensor) -> Tensor:
+    """Turn logits ``(..., C + 1)`` with background last, as in `miaod_plugin`, into torchvision's order."""
+    return logits.roll(1, dims=-1)
+
+
+def count_from_one(targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Return targets with torchvision's labels, where 0 is background."""
+    return [{"boxes": target["boxes"], "labels": target["labels"] + 1} for target in targets]
+
+
+def count_from_zero(detections: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Return ``boxes``, ``labels`` and ``scores`` of torchvision's detections with labels ``0..C-1``."""
+    return [{"boxes": found["boxes"], "labels": found["labels"] - 1, "scores": found["scores"]} for found in detections]
+
+
+def anchors_of_images(features: Features) -> list[Tensor]:
+    """Return the anchors once for each image, as torchvision's losses and post-processing take them."""
+    return [features.anchors] * len(features.image_sizes)
