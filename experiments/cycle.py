@@ -7,6 +7,7 @@ started again ends with the same bits.
 
 import csv
 import json
+import math
 import os
 import shutil
 import time
@@ -20,9 +21,11 @@ import numpy as np
 from miaod_plugin import DetectionLearner
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_json, write_lines, write_rows
-from miaod_plugin.experiments.sampling import initial_set, random_state, unlabelled_subset
+from miaod_plugin.experiments.sampling import annotation_costs, initial_set, random_state, reaching, unlabelled_subset
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.trainings import (
+    FULL_SUPERVISION,
+    labelled_images,
     load_estimator,
     make_estimator,
     make_strategy,
@@ -48,9 +51,18 @@ class Experiment:
     def row_of(self) -> Mapping[str, int]:
         return {name: row for row, name in enumerate(self.train.ids.tolist())}
 
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """What annotating each training image costs, in the unit of the budget."""
+        return annotation_costs(self.train.y, self.config.budget)
+
     def steps(self, cell: Cell) -> int:
-        """Return the optimiser steps of the cell's training."""
-        return optimiser_steps(self.config, self.config.budgets[cell.cycle], len(self.train))
+        """Return the optimiser steps of the cell's training: those for as many images as its budget buys on average.
+
+        Where budgets count boxes or seconds, arms label different numbers of images, yet train equally long.
+        """
+        n_images = labelled_images(self.config, cell.training, cell.cycle, len(self.train), self.costs.mean())
+        return optimiser_steps(self.config, n_images)
 
 
 def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
@@ -68,15 +80,19 @@ def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
 
     boxes = sum(len(target["labels"]) for target in experiment.train.y[labelled])
     identity = {"arm": cell.arm, "training": cell.training, "seed": cell.seed, "cycle": cell.cycle}
-    counts = {"images": len(labelled), "boxes": boxes}
+    budget = None if cell.training == FULL_SUPERVISION else experiment.config.budgets[cell.cycle]
+    spent = float(experiment.costs[labelled].sum())
+    counts = {"budget": budget, "spent": spent, "images": len(labelled), "boxes": boxes}
     write_json(folder / "metrics.json", {**identity, **counts, **scores, **training, "query_seconds": query_seconds})
 
 
 def annotate(experiment: Experiment, cell: Cell) -> np.ndarray:
-    """Return the rows of the labelled images: the initial set, or the last cycle's with what it selected."""
+    """Return the rows of the labelled images: all, the initial set, or the last cycle's with what it selected."""
     config, train = experiment.config, experiment.train
-    if cell.cycle == 0:
-        labelled = initial_set(len(train), config.budgets[0], cell.seed)
+    if cell.training == FULL_SUPERVISION:
+        labelled = np.arange(len(train))
+    elif cell.cycle == 0:
+        labelled = initial_set(experiment.costs, config.budgets[0], cell.seed)
     else:
         last = experiment.run.folder(Cell(cell.seed, cell.cycle - 1, cell.training, cell.arm))
         with open(last / "selected.csv", newline="", encoding="utf-8") as file:
@@ -140,18 +156,30 @@ def score(experiment: Experiment, cell: Cell, estimator, report: Report) -> dict
 
 
 def query(experiment: Experiment, cell: Cell, estimator, labelled: np.ndarray, report: Report) -> float:
-    """Ask which images to annotate next, write them down, best first, and return the seconds it took."""
+    """Ask which images to annotate next, write them down, best first, and return the seconds it took.
+
+    Images are taken best first until the next budget is reached, and at least one; the last may go beyond it.
+    """
     report("querying")
     config, train, folder = experiment.config, experiment.train, experiment.run.folder(cell)
     arm = next(arm for arm in config.arms if arm.name == cell.arm)
-    n_instances = config.budgets[cell.cycle + 1] - config.budgets[cell.cycle]
     pool = np.setdiff1d(np.arange(len(train)), labelled)
+    costs = experiment.costs
+    to_spend = config.budgets[cell.cycle + 1] - costs[labelled].sum()
 
     strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle))
     learner = DetectionLearner(estimator=estimator, query_strategy=strategy)
     start = time.perf_counter()
-    picked, _, utilities = learner.query(train.X[pool], n_instances=n_instances, return_metrics=True)
+    n_instances = max(1, math.ceil(to_spend / costs[labelled].mean()))  # exactly, where every image costs the same
+    while True:
+        n_instances = min(n_instances, len(pool))
+        picked, _, utilities = learner.query(train.X[pool], n_instances=n_instances, return_metrics=True)
+        enough = reaching(costs[pool[picked]], to_spend)
+        if enough <= n_instances or n_instances == len(pool):
+            break
+        n_instances *= 2  # they are cheaper than the labelled ones: ask for more of them
     seconds = time.perf_counter() - start
+    picked, utilities = picked[:enough], utilities[:enough]
     rows = [
         {"rank": rank, "id": name, "utility": repr(float(utility))}
         for rank, (name, utility) in enumerate(zip(train.ids[pool[picked]], utilities, strict=True), start=1)

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from miaod_plugin.data import load_coco, load_voc, make_digit_scenes, read_image
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments.schema import Coco, Digits, ExperimentConfig, Voc
+from miaod_plugin.experiments.sampling import annotation_costs
+from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.sections import Coco, Digits, Voc
 
 
 def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
@@ -17,18 +19,27 @@ def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
     DataError
         If the data set is missing, malformed, or one part is empty.
     ConfigError
-        If a budget is larger than the training part.
+        If a budget is larger than the training part, or `data.sizes` tells another number of images.
     """
     load = {Digits: _digits, Voc: _voc, Coco: _coco}[type(config.data)]
     train, test = load(config.data, config.on_error)
     for part, data in (("train", train), ("test", test)):
         if not len(data):
             raise DataError(f"{config.source}: data.{part}: no images; choose another split or folder")
-    if config.budgets[-1] > len(train):
-        raise ConfigError(
-            f"{config.source}: budgets: {config.budgets[-1]} is larger than the {len(train)} images of data.train"
-        )
+        told = getattr(getattr(config.data, "sizes", None), part, len(data))
+        if told != len(data):
+            raise ConfigError(f"{config.source}: data.sizes.{part}: {told}, but the data set has {len(data)} images")
+    require_affordable(config, annotation_costs(train.y, config.budget).sum())
     return train, test
+
+
+def require_affordable(config: ExperimentConfig, total: float) -> None:
+    """Raise a ConfigError if the last budget is more than the `total` cost of the training part."""
+    if config.budgets[-1] > total:
+        unit = config.budget.words.removeprefix("labelled ")
+        raise ConfigError(
+            f"{config.source}: budgets: {config.budgets[-1]} is larger than the {total:g} {unit} of data.train"
+        )
 
 
 def decode_all(*parts: DetectionData) -> None:

@@ -3,7 +3,7 @@
 runs/NAME/
     config.yaml data.json       the resolved experiment, and a digest of its data
     results.csv curves.png run.log tensorboard/ARM/seedK/
-    shared/seedK/TRAINING/      the cycle-0 model that all arms of this training start from
+    shared/seedK/TRAINING/      the cycle-0 model that all arms of this training start from, or full supervision
     arms/ARM/seedK/cycleN/      labelled.txt unlabelled.txt losses.jsonl training.json model.safetensors
                                 selected.csv metrics.json (written last: with it, the cycle is finished)
 """
@@ -14,25 +14,29 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.experiments.trainings import training_of
+from miaod_plugin.experiments.trainings import FULL_SUPERVISION, training_of
 from miaod_plugin.files import write_text
 
 # Keys that do not change results, so that a run may go on with other values.
-FREE = {"jobs", "device"}
+FREE = {"jobs", "device", "published"}
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One cycle of one arm and seed; without an arm, the training that all arms of `training` start from."""
+    """One cycle of one arm and seed; without an arm, the training that all arms of `training` start from.
+
+    The reference under full supervision is such a training too, from which no arm starts.
+    """
 
     seed: int
     cycle: int
@@ -40,6 +44,8 @@ class Cell:
     arm: str = ""
 
     def __str__(self) -> str:
+        if self.training == FULL_SUPERVISION:
+            return f"seed {self.seed}  full supervision"
         return f"seed {self.seed}  {self.arm or 'shared ' + self.training}  cycle {self.cycle}"
 
 
@@ -51,8 +57,9 @@ class Run:
         self.root = Path(out) / config.name
 
     def shared_cells(self) -> list[Cell]:
-        """Return the cycle-0 trainings, each of which serves every arm of its seed and training."""
+        """Return the cycle-0 trainings, each of which serves every arm of its seed and training, and the references."""
         trainings = list(dict.fromkeys(training_of(arm) for arm in self.config.arms))
+        trainings += [FULL_SUPERVISION] * self.config.full_supervision
         return [Cell(seed, 0, training) for seed in self.config.seeds for training in trainings]
 
     def next_cells(self, cell: Cell) -> list[Cell]:
@@ -115,7 +122,7 @@ class Run:
         Raises
         ------
         ConfigError
-            If the stored experiment differs in more than added arms, seeds or budgets; names the changed keys.
+            If the stored experiment differs in more than what may be added, see `changes`; names the changed keys.
         DataError
             If the data set is not the one that the run began with.
         """
@@ -125,11 +132,12 @@ class Run:
                 if path.name != "lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         if stored.exists():
-            old = yaml.safe_load(stored.read_text(encoding="utf-8"))
+            old = read_config(stored)
             if changed := changes(old, self.config.model_dump(mode="json")):
                 raise ConfigError(
                     f"{self.config.source}: differs from the run in {self.root}: {'; '.join(changed)}"
-                    " (only arms, seeds and later budgets may be added; use another name, or --fresh to start over)"
+                    " (only arms, seeds, later budgets and full supervision may be added;"
+                    " use another name, or --fresh to start over)"
                 )
             for part, then in (read_json(self.root / "data.json") or {}).items():
                 if (now := data[part]) != then:
@@ -144,6 +152,14 @@ class Run:
         write_text(stored, yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
+def read_config(stored: Path) -> dict:
+    """Return the experiment that a run's folder holds, with the defaults of keys that came later."""
+    old = yaml.safe_load(stored.read_text(encoding="utf-8"))
+    with suppress(ValidationError):  # then the difference says what this version does not know
+        return ExperimentConfig.model_validate(old).model_dump(mode="json")
+    return old
+
+
 def changes(old: dict, new: dict) -> list[str]:
     """Return 'key: old -> new' for every change that makes finished cells of `old` no part of `new`."""
     changed = []
@@ -152,6 +168,8 @@ def changes(old: dict, new: dict) -> list[str]:
         if key == "budgets":
             if after[: len(before)] != before:
                 changed.append(f"budgets: {before} -> {after}")
+        elif key == "full_supervision":
+            changed += ["full_supervision: the reference is gone"] * (bool(before) and not after)
         elif key == "seeds":
             changed += [f"seeds: {seed} is gone" for seed in before if seed not in after]
         elif key == "arms":

@@ -5,7 +5,9 @@ import statistics
 from rich.console import Group
 from rich.table import Table
 
-from miaod_plugin.experiments.layout import Run, read_json, write_rows
+from miaod_plugin.experiments.layout import Cell, Run, read_json, write_rows
+from miaod_plugin.experiments.statistics import ratio
+from miaod_plugin.experiments.trainings import FULL_SUPERVISION
 
 
 def score_name(run: Run) -> str:
@@ -14,18 +16,33 @@ def score_name(run: Run) -> str:
 
 
 def collect(run: Run) -> list[dict]:
-    """Return a row for each finished cycle, in the order of arms, seeds and cycles; the timings are last."""
+    """Return a row for each finished cycle, in the order of arms, seeds and cycles; the timings are last.
+
+    With full supervision, ``full`` is its score for the seed, and ``ratio`` what share of it the row reaches.
+    """
+    score, full = score_name(run), full_supervision(run)
     strategies = {arm.name: arm.strategy for arm in run.config.arms}
     rows = []
     for cell in run.arm_cells():
         metrics = read_json(run.folder(cell) / "metrics.json")
         if metrics is None:
             continue
+        row = {"arm": cell.arm, "training": cell.training, "strategy": strategies[cell.arm]}
         scores = [name for name in ("ap50", "ap") if name in metrics]
-        names = ["seed", "cycle", "images", "boxes", "steps", *scores, "train_seconds", "query_seconds"]
-        arm = {"arm": cell.arm, "training": cell.training, "strategy": strategies[cell.arm]}
-        rows.append({**arm, **{name: metrics[name] for name in names}})
+        row |= {
+            name: metrics[name] for name in ("seed", "cycle", "budget", "spent", "images", "boxes", "steps", *scores)
+        }
+        if run.config.full_supervision:
+            row |= {"full": full.get(cell.seed), "ratio": ratio(metrics[score], full.get(cell.seed))}
+        rows.append(row | {name: metrics[name] for name in ("train_seconds", "query_seconds")})
     return rows
+
+
+def full_supervision(run: Run) -> dict[int, float]:
+    """Return seed -> the score under full supervision, for the seeds whose reference is trained."""
+    folders = {seed: run.folder(Cell(seed, 0, FULL_SUPERVISION)) for seed in run.config.seeds}
+    metrics = {seed: read_json(folder / "metrics.json") for seed, folder in folders.items()}
+    return {seed: found[score_name(run)] for seed, found in metrics.items() if found is not None}
 
 
 def write_results(run: Run) -> None:
@@ -37,27 +54,37 @@ def write_results(run: Run) -> None:
 
 
 def by_arm(rows: list[dict], score: str) -> dict[str, dict[int, list[float]]]:
-    """Return arm -> number of labelled images -> the scores of the seeds."""
+    """Return arm -> budget -> the scores of the seeds."""
     grouped: dict[str, dict[int, list[float]]] = {}
     for row in rows:
-        grouped.setdefault(row["arm"], {}).setdefault(row["images"], []).append(row[score])
+        grouped.setdefault(row["arm"], {}).setdefault(row["budget"], []).append(row[score])
     return grouped
 
 
 def results_table(run: Run) -> Group:
-    """Return a heading and the table of arms x budgets: mean and standard deviation over seeds, in percent."""
+    """Return a heading and the table of arms x budgets: mean and standard deviation over seeds, in percent.
+
+    Below each, where it is known, the share of full supervision.
+    """
     score = score_name(run)
     grouped = by_arm(collect(run), score)
+    full = list(full_supervision(run).values())
     n_seeds = len(run.config.seeds)
     spread = f"mean ± standard deviation of {n_seeds} seeds" if n_seeds > 1 else "one seed: no spread"
-    heading = f"{'COCO AP' if score == 'ap' else 'AP50'} (%) by labelled images; {spread}"
+    heading = f"{'COCO AP' if score == 'ap' else 'AP50'} (%) by {run.config.budget.words}; {spread}"
+    if full:
+        heading += f"\nfull supervision: {_mean_and_deviation(full)}; second line: the share of it that is reached"
     table = Table()
     table.add_column("arm")
     for budget in run.config.budgets:
         table.add_column(str(budget), justify="right")
     for arm in run.config.arms:
-        cells = [_mean_and_deviation(grouped.get(arm.name, {}).get(budget, [])) for budget in run.config.budgets]
-        table.add_row(arm.name, *cells)
+        scores = [grouped.get(arm.name, {}).get(budget, []) for budget in run.config.budgets]
+        shares = [
+            ratio(statistics.fmean(seeds), statistics.fmean(full)) if seeds and full else None for seeds in scores
+        ]
+        lines = [f"\n{share:.1%}" if share is not None else "" for share in shares]
+        table.add_row(arm.name, *(_mean_and_deviation(seeds) + line for seeds, line in zip(scores, lines, strict=True)))
     return Group(heading, table)
 
 

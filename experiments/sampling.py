@@ -1,8 +1,11 @@
 """Everything that chance decides in an experiment, each from its own stream so that no draw depends on another."""
 
+import math
 import zlib
 
 import numpy as np
+
+from miaod_plugin.experiments.sections import Budget
 
 
 def stream(seed: int, purpose: str, cycle: int = 0) -> np.random.Generator:
@@ -15,9 +18,28 @@ def random_state(seed: int, purpose: str, cycle: int) -> int:
     return int(stream(seed, purpose, cycle).integers(2**31))
 
 
-def initial_set(n_pool: int, n_images: int, seed: int) -> np.ndarray:
-    """Return the sorted indices of the images that are labelled before the first query."""
-    return np.sort(stream(seed, "initial set").choice(n_pool, n_images, replace=False))
+def annotation_costs(targets: np.ndarray, budget: Budget) -> np.ndarray:
+    """Return what it costs to annotate each image, float64 ``(n,)``, in the unit of the budget."""
+    boxes = np.array([len(target["labels"]) for target in targets], dtype=np.float64)
+    if budget.unit == "seconds":
+        return budget.per_image + budget.per_box * boxes
+    return boxes if budget.unit == "boxes" else np.ones(len(boxes))
+
+
+def reaching(costs: np.ndarray, amount: float) -> int:
+    """Return how many images, taken in order, bring their cost to `amount`; one more than there are if none do.
+
+    An image is annotated whole, and its cost is known only then: the last one may go beyond the amount.
+    """
+    return int(np.searchsorted(np.cumsum(costs), amount)) + 1
+
+
+def initial_set(costs: np.ndarray, budget: float, seed: int) -> np.ndarray:
+    """Return the sorted indices of the images that are labelled before the first query, for the first budget."""
+    cheapest = costs.min()
+    at_most = min(len(costs), math.ceil(budget / cheapest)) if cheapest else len(costs)
+    drawn = stream(seed, "initial set").choice(len(costs), at_most, replace=False)
+    return np.sort(drawn[: reaching(costs[drawn], budget)])
 
 
 def unlabelled_subset(pool: np.ndarray, n_labelled: int, seed: int, cycle: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What an experiment YAML may say, and the one line a person reads when it says something else."""
 
-import inspect
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +8,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean
-from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
+from miaod_plugin.experiments.sections import (
+    Arm,
+    Budget,
+    Coco,
+    Count,
+    Detector,
+    Digits,
+    Evaluation,
+    Name,
+    Published,
+    Section,
+    UnknownKeyError,
+    Voc,
+    refuse_unknown,
+)
 
 # Parameters of the estimators that an experiment decides elsewhere, or that differ between trainings and cycles.
 SET_BY_THE_RUNNER = {
@@ -21,116 +34,6 @@ SET_BY_THE_RUNNER = {
 }  # fmt: skip
 COMMON_PARAMETERS = set(ObjectDetector().get_params()) - SET_BY_THE_RUNNER
 MIAOD_PARAMETERS = set(MIAODDetector().get_params()) - set(ObjectDetector().get_params())
-
-# Names become folder names.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]*$")]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Digits(Section):
-    """Digit scenes drawn from a seed; `train` and `test` are numbers of images."""
-
-    kind: Literal["digits"]
-    train: Count
-    test: Count
-    n_classes: Annotated[int, Field(ge=1, le=10)] = 5
-    image_size: Annotated[int, Field(ge=32)] = 64
-    object_size: tuple[Count, Count] = (16, 40)
-    max_objects: Count = 6
-    imbalance: Annotated[float, Field(ge=1.0)] = 1.0
-    random_state: int = 0
-
-    @field_validator("object_size", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value  # YAML has no tuples
-
-
-class VocPart(Section):
-    split: str
-    years: list[int] | None = None
-
-
-class Voc(Section):
-    """PASCAL VOC layout: `root` holds VOC2007, VOC2012, ..., or is itself one such folder when `years` is left out."""
-
-    kind: Literal["voc"]
-    root: str
-    train: VocPart
-    test: VocPart
-    classes: list[str] | None = None
-    one_based: bool = True
-
-
-class CocoPart(Section):
-    annotations: str
-    images: str
-
-
-class Coco(Section):
-    """COCO JSON: an annotation file and an image folder for each part."""
-
-    kind: Literal["coco"]
-    train: CocoPart
-    test: CocoPart
-    classes: list[str] | None = None
-
-
-class Detector(Section):
-    name: str
-    options: dict[str, Any] = {}
-
-    @field_validator("name")
-    @classmethod
-    def _registered(cls, name: str) -> str:
-        if name not in registered(DETECTORS):
-            raise ValueError(f"unknown detector {name!r}{did_you_mean(name, registered(DETECTORS))}")
-        return name
-
-    @model_validator(mode="after")
-    def _known_options(self) -> "Detector":
-        parameters = inspect.signature(find(DETECTORS, self.name)).parameters.values()
-        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
-            known = {parameter.name for parameter in parameters} - {"num_classes"}
-            _refuse_unknown(self.options, known, f"option of detector {self.name!r}")
-        return self
-
-
-class Arm(Section):
-    """One line of the comparison: how the detector is trained, and how the next images are picked."""
-
-    training: Literal["supervised", "miaod"]
-    strategy: str
-    options: dict[str, Any] = {}
-    name: Name = ""  # "training+strategy" unless given
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_name(cls, arm: Any) -> Any:
-        if isinstance(arm, dict) and "name" not in arm and {"training", "strategy"} <= arm.keys():
-            arm = {**arm, "name": f"{arm['training']}+{arm['strategy']}"}
-        return arm
-
-    @field_validator("strategy")
-    @classmethod
-    def _registered(cls, name: str) -> str:
-        if name not in registered(STRATEGIES):
-            raise ValueError(f"unknown strategy {name!r}{did_you_mean(name, registered(STRATEGIES))}")
-        return name
-
-    @model_validator(mode="after")
-    def _known_options(self) -> "Arm":
-        known = set(find(STRATEGIES, self.strategy)().get_params()) - {"random_state"}
-        _refuse_unknown(self.options, known, f"option of strategy {self.strategy!r}")
-        return self
-
-
-class Evaluation(Section):
-    metric: Literal["voc_11point", "voc_area", "coco"] = "voc_11point"
 
 
 class ExperimentConfig(Section):
@@ -140,11 +43,14 @@ class ExperimentConfig(Section):
     data: Annotated[Digits | Voc | Coco, Field(discriminator="kind")]
     detector: Detector
     arms: Annotated[list[Arm], Field(min_length=1)]
-    budgets: Annotated[list[Count], Field(min_length=1)]  # numbers of labelled images; the first is the initial set
+    budgets: Annotated[list[Count], Field(min_length=1)]  # labelled in all, by cycle; the first is drawn at random
+    budget: Budget = Budget()  # what the budgets count
+    full_supervision: bool = False  # also train the supervised recipe on all images, once a seed, as the reference
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    training: dict[str, Any] = {}  # parameters that ObjectDetector and MIAODDetector share
-    miaod: dict[str, Any] = {}  # parameters that only MIAODDetector has
+    training: dict[str, Any] = Field(default_factory=dict)  # parameters that ObjectDetector and MIAODDetector share
+    miaod: dict[str, Any] = Field(default_factory=dict)  # parameters that only MIAODDetector has
     evaluation: Evaluation = Evaluation()
+    published: list[Published] = Field(default_factory=list)  # curves to draw beside the run's own
     on_error: Literal["raise", "skip"] = "raise"  # a bad annotation stops the run, or is skipped with a warning
     device: str = "auto"
     jobs: Count = 1  # worker processes
@@ -168,14 +74,14 @@ class ExperimentConfig(Section):
     def _common(cls, parameters: dict) -> dict:
         if own := sorted(parameters.keys() & MIAOD_PARAMETERS):
             raise ValueError(f"{own[0]!r} is a parameter of MI-AOD alone; write it under 'miaod'")
-        return _refuse_unknown(parameters, COMMON_PARAMETERS, "key")
+        return refuse_unknown(parameters, COMMON_PARAMETERS, "key")
 
     @field_validator("miaod")
     @classmethod
     def _own(cls, parameters: dict) -> dict:
         if common := sorted(parameters.keys() & COMMON_PARAMETERS):
             raise ValueError(f"{common[0]!r} is common to all trainings; write it under 'training'")
-        return _refuse_unknown(parameters, MIAOD_PARAMETERS, "key")
+        return refuse_unknown(parameters, MIAOD_PARAMETERS, "key")
 
     @field_validator("budgets")
     @classmethod
@@ -195,21 +101,6 @@ class ExperimentConfig(Section):
     def _distinct_arms(cls, arms: list[Arm]) -> list[Arm]:
         _refuse_repeated([arm.name for arm in arms], "arm name")
         return arms
-
-
-class _UnknownKeyError(ValueError):
-    """A key in a free-form section that nothing takes: reported as 'section.key', like pydantic's own."""
-
-    def __init__(self, key: str, message: str):
-        super().__init__(message)
-        self.key = key
-
-
-def _refuse_unknown(given: dict, known: set[str], what: str) -> dict:
-    for key in given:
-        if key not in known:
-            raise _UnknownKeyError(str(key), f"unknown {what}{did_you_mean(str(key), known)}")
-    return given
 
 
 def _refuse_repeated(values: list, what: str) -> list:
@@ -311,7 +202,7 @@ def _first_line(error: ValidationError) -> str:
     cause = problem.get("ctx", {}).get("error")
     if problem["type"] == "extra_forbidden":
         message = f"unknown key{did_you_mean(str(location[-1]), _keys_at(problem['loc'][:-1]))}"
-    elif isinstance(cause, _UnknownKeyError):
+    elif isinstance(cause, UnknownKeyError):
         within = ["options"] if location[0] in ("arms", "detector") else []
         location, message = [*location, *within, cause.key], str(cause)
     elif cause is not None:

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from miaod_plugin import MIAODDetector, ObjectDetector
-from miaod_plugin.experiments.schema import Arm, ExperimentConfig
+from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.sections import Arm
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.registry import STRATEGIES, find
 
 MIAOD = "miaod"
+FULL_SUPERVISION = "full-supervision"  # all images labelled, trained as the supervised arms are
 SUPERVISED = "supervised"
 # Labelled images only, with MI-AOD's two classifiers, for a strategy that reads their discrepancy.
 SUPERVISED_TWO_HEADS = "supervised-two-heads"
@@ -37,10 +39,19 @@ def make_strategy(arm: Arm, random_state: int) -> QueryStrategy:
     return strategy
 
 
-def optimiser_steps(config: ExperimentConfig, n_labelled: int, n_pool: int) -> int:
-    """Return the optimiser steps of one training with `n_labelled` images, the same for every arm: MI-AOD's own."""
-    n_unlabelled = min(n_labelled, n_pool - n_labelled)
-    return MIAODDetector(**_shared(config), **config.miaod).total_steps(n_labelled, n_unlabelled)
+def labelled_images(config: ExperimentConfig, training: str, cycle: int, n_pool: int, mean_cost: float) -> int:
+    """Return how many images the budget of a cycle buys on average; all of them under full supervision."""
+    if training == FULL_SUPERVISION:
+        return n_pool
+    return max(1, min(n_pool, round(config.budgets[cycle] / mean_cost)))
+
+
+def optimiser_steps(config: ExperimentConfig, n_labelled: int) -> int:
+    """Return the optimiser steps of one training with `n_labelled` images, the same for every arm: MI-AOD's own.
+
+    That is its schedule with as many unlabelled images, also where fewer are left.
+    """
+    return MIAODDetector(**_shared(config), **config.miaod).total_steps(n_labelled, n_labelled)
 
 
 def make_estimator(
@@ -49,19 +60,24 @@ def make_estimator(
     classes: tuple[str, ...],
     steps: int,
     random_state: int,
-    checkpoint: Path,
+    checkpoint: Path | None,
     on_step: Callable[[dict], None],
 ) -> ObjectDetector:
     """Return the unfitted estimator of one training."""
-    own = {"classes": classes, "random_state": random_state, "checkpoint": str(checkpoint), "on_step": on_step}
-    if training == SUPERVISED:
+    own = {
+        "classes": classes,
+        "random_state": random_state,
+        "checkpoint": checkpoint and str(checkpoint),
+        "on_step": on_step,
+    }
+    if training in (SUPERVISED, FULL_SUPERVISION):
         return ObjectDetector(**_shared(config) | own | {"max_steps": steps})
     return MIAODDetector(**_shared(config) | config.miaod | own | {"max_steps": steps})
 
 
 def load_estimator(config: ExperimentConfig, training: str, path: Path) -> ObjectDetector:
     """Return the fitted estimator saved at `path`."""
-    estimator = (ObjectDetector if training == SUPERVISED else MIAODDetector).load(path)
+    estimator = (ObjectDetector if training in (SUPERVISED, FULL_SUPERVISION) else MIAODDetector).load(path)
     if config.device != "auto":
         estimator.set_params(device=config.device).network_.to(config.device)
     return estimator

@@ -19,6 +19,7 @@ from miaod_plugin.errors import ConfigError, DataError, MiaodError
 from miaod_plugin.experiments.cycle import Experiment, run_cycle
 from miaod_plugin.experiments.datasets import load_data
 from miaod_plugin.experiments.layout import Cell, Run, write_json
+from miaod_plugin.experiments.schema import ExperimentConfig
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Failure:
     by_user: bool
 
 
+def threads_of_each(config: ExperimentConfig) -> int:
+    """Return how many threads torch may use in each worker."""
+    return config.threads or max(1, (os.cpu_count() or 1) // config.jobs)
+
+
 class Workers:
     """A pool of `config.jobs` processes that end with this one, however it ends."""
 
@@ -47,7 +53,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._messages = context.Queue()
         self._others = set(multiprocessing.active_children())
-        threads = run.config.threads or max(1, (os.cpu_count() or 1) // run.config.jobs)
+        threads = threads_of_each(run.config)
         self._pool = ProcessPoolExecutor(
             run.config.jobs, mp_context=context, initializer=_start, initargs=(run, threads, self._messages)
         )

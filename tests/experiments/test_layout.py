@@ -38,6 +38,8 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
         ({"data": {**TINY["data"], "n_classes": 4}}, "data.n_classes: 3 -> 4"),
         ({"budgets": [4, 8, 9]}, "budgets: [4, 7, 9] -> [4, 8, 9]"),
         ({"budgets": [4, 7]}, "budgets: [4, 7, 9] -> [4, 7]"),
+        ({"budget": {"unit": "boxes"}}, "budget.unit: 'images' -> 'boxes'"),
+        ({"full_supervision": False}, "full_supervision: the reference is gone"),
         ({"seeds": [1]}, "seeds: 0 is gone"),
         ({"arms": TINY["arms"][:2]}, "arms: supervised+entropy is gone"),
         (
@@ -47,13 +49,23 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
     ],
 )
 def test_any_other_change_of_a_run_is_refused_with_what_changed(tmp_path, changes, named):
-    run = claim(tmp_path)
+    run = claim(tmp_path, full_supervision=True)
     before = (run.root / "config.yaml").read_text()
     with pytest.raises(ConfigError) as refused:
-        claim(tmp_path, **changes)
+        claim(tmp_path, **{"full_supervision": True} | changes)
     assert named in str(refused.value)
     assert "\n" not in str(refused.value)
     assert (run.root / "config.yaml").read_text() == before
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_the_defaults_of_new_keys(tmp_path):
+    run = claim(tmp_path)
+    stored = yaml.safe_load((run.root / "config.yaml").read_text())
+    del stored["full_supervision"], stored["budget"]
+    (run.root / "config.yaml").write_text(yaml.safe_dump(stored))
+    claim(tmp_path)
+    with pytest.raises(ConfigError, match="'images' -> 'boxes'"):
+        claim(tmp_path, budget={"unit": "boxes"})
 
 
 def test_a_data_set_that_is_not_the_one_of_the_run_is_refused(tmp_path):

@@ -19,7 +19,7 @@ def test_results_have_one_row_for_each_arm_seed_and_cycle(finished):
     run, _ = finished
     with open(run / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = "arm training strategy seed cycle images boxes steps ap50 train_seconds query_seconds"
+    columns = "arm training strategy seed cycle budget spent images boxes steps ap50 train_seconds query_seconds"
     assert list(rows[0]) == columns.split()
     assert len(rows) == 3 * 2 * 3
     assert [row["images"] for row in rows[:3]] == ["4", "7", "9"]
@@ -139,6 +139,51 @@ def test_budgets_and_arms_can_be_added_to_a_finished_run(tmp_path):
     assert [row["images"] for row in rows] == ["4", "7", "9"] * 4
     assert {row["training"] for row in rows} == {"miaod", "supervised", "supervised-two-heads"}
     assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
+
+
+@pytest.mark.parametrize("unit", ["boxes", "seconds"])
+def test_budgets_may_count_boxes_or_seconds(tmp_path, unit):
+    budgets = [12, 20, 30] if unit == "boxes" else [400, 600, 900]
+    run, printed = run_tiny(
+        tmp_path, **ONE_SEED | {"budgets": budgets, "budget": {"unit": unit}, "full_supervision": True}
+    )
+    words = {"boxes": "labelled boxes", "seconds": "annotation seconds"}[unit]
+    assert f"AP50 (%) by {words}" in printed
+    rows = untimed(run)
+    assert [int(row["budget"]) for row in rows] == budgets * 2
+    for row in rows:
+        images, boxes, spent = int(row["images"]), int(row["boxes"]), float(row["spent"])
+        assert spent == pytest.approx(boxes if unit == "boxes" else 7.8 * images + 25.5 * boxes)
+        most_of_an_image = 6 if unit == "boxes" else 7.8 + 6 * 25.5
+        assert int(row["budget"]) <= spent < int(row["budget"]) + most_of_an_image
+    for cycle in range(3):
+        assert len({row["steps"] for row in rows if row["cycle"] == str(cycle)}) == 1
+    assert len({row["images"] for row in rows if row["cycle"] == "0"}) == 1
+
+
+def test_full_supervision_is_trained_once_a_seed_and_every_result_is_a_ratio_to_it(tmp_path):
+    run, printed = run_tiny(tmp_path, **ONE_SEED | {"full_supervision": True})
+    folder = run / "shared" / "seed0" / "full-supervision"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert len((folder / "labelled.txt").read_text().split()) == metrics["images"] == 24
+    assert metrics["steps"] == 2 * (1 + 2 + 2 + 1) * 6, "repeated twice: label, min, max, label epochs of 24 / 4 steps"
+    rows = untimed(run)
+    assert len(rows) == 4
+    for row in rows:
+        assert float(row["full"]) == metrics["ap50"]
+        expected = "" if metrics["ap50"] == 0 else repr(float(row["ap50"]) / metrics["ap50"])
+        assert row["ratio"] == expected
+    assert f"full supervision: {100 * metrics['ap50']:.1f}" in printed
+    line = "seed 0  full supervision: 24 images"
+    assert sum(line in logged for logged in (run / "run.log").read_text().splitlines()) == 1
+
+
+def test_full_supervision_can_be_added_to_a_finished_run(tmp_path):
+    run, _ = run_tiny(tmp_path, **ONE_SEED)
+    before = untimed(run)
+    run_tiny(tmp_path, **ONE_SEED | {"full_supervision": True})
+    without = [{key: value for key, value in row.items() if key not in ("full", "ratio")} for row in untimed(run)]
+    assert without == before
 
 
 def test_a_cell_that_fails_leaves_the_others_alone(tmp_path):

@@ -1,14 +1,40 @@
 import numpy as np
 
-from miaod_plugin.experiments.sampling import initial_set, random_state, unlabelled_subset
+from miaod_plugin.data import make_targets
+from miaod_plugin.experiments.sampling import annotation_costs, initial_set, random_state, reaching, unlabelled_subset
+from miaod_plugin.experiments.sections import Budget
+
+ONES = np.ones(100)
 
 
 def test_the_initial_set_is_distinct_and_follows_from_the_seed():
-    chosen = initial_set(100, 20, seed=3)
+    chosen = initial_set(ONES, 20, seed=3)
     assert len(set(chosen.tolist())) == 20
     assert set(chosen) <= set(range(100))
-    np.testing.assert_array_equal(chosen, initial_set(100, 20, seed=3))
-    assert not np.array_equal(chosen, initial_set(100, 20, seed=4))
+    np.testing.assert_array_equal(chosen, initial_set(ONES, 20, seed=3))
+    assert not np.array_equal(chosen, initial_set(ONES, 20, seed=4))
+
+
+def test_the_initial_set_reaches_its_budget_with_the_last_image():
+    costs = np.arange(100) % 7.0  # some images cost nothing
+    for budget in (1, 30, 250):
+        chosen = initial_set(costs, budget, seed=0)
+        assert len(set(chosen.tolist())) == len(chosen)
+        assert budget <= costs[chosen].sum() < budget + 6
+    assert len(initial_set(costs + 1, (costs + 1).sum(), seed=0)) == 100
+
+
+def test_annotation_is_paid_by_image_by_box_or_in_seconds():
+    y = make_targets([{"labels": np.zeros(n, np.int64)} for n in (0, 1, 3)])
+    assert annotation_costs(y, Budget()).tolist() == [1, 1, 1]
+    assert annotation_costs(y, Budget(unit="boxes")).tolist() == [0, 1, 3]
+    assert annotation_costs(y, Budget(unit="seconds")).tolist() == [7.8, 7.8 + 25.5, 7.8 + 3 * 25.5]
+    assert annotation_costs(y, Budget(unit="seconds", per_image=2, per_box=0)).tolist() == [2, 2, 2]
+
+
+def test_images_are_taken_until_the_amount_is_reached():
+    costs = np.array([2.0, 0.0, 3.0, 1.0])
+    assert [reaching(costs, amount) for amount in (-1, 0, 1, 2, 2.5, 5, 6, 7)] == [1, 1, 1, 1, 3, 3, 4, 5]
 
 
 def test_the_unlabelled_subset_is_as_large_as_the_labelled_set_where_the_pool_allows():
@@ -27,5 +53,5 @@ def test_every_purpose_and_cycle_has_its_own_stream():
 
 def test_drawing_leaves_the_global_random_state_alone():
     before = np.random.get_state()[1].copy()  # noqa: NPY002 - the state that must not change
-    initial_set(100, 20, seed=3)
+    initial_set(ONES, 20, seed=3)
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002

@@ -55,6 +55,9 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
         ({"budgets": [4, 4]}, "budgets: 4 follows 4; budgets must increase"),
         ({"budgets": [0, 4]}, "budgets.0: got 0; input should be greater than or equal to 1"),
         ({"budgets": []}, "budgets: got []"),
+        ({"budget": {"unit": "box"}}, "budget.unit: got 'box'; input should be 'images', 'boxes' or 'seconds'"),
+        ({"budget": {"unit": "boxes", "per_box": 3.0}}, "budget: per_image and per_box belong to 'unit: seconds'"),
+        ({"budget": {"unit": "seconds", "per_box": -3.0}}, "budget.per_box: got -3.0; input should be greater than"),
         ({"seeds": [1, 1]}, "seeds: seed 1 appears twice"),
         ({"seeds": 3}, "seeds: got 3; input should be a valid list"),
         (
