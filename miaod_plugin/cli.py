@@ -40,11 +40,17 @@ def run(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run of this name and start over.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan: cells, images, steps, time.")] = False,
 ) -> None:
     """Run an experiment, or go on with it: finished cycles are never redone."""
     from miaod_plugin.experiments.runner import run_experiment
     from miaod_plugin.experiments.schema import load_config
 
+    if dry_run:
+        from miaod_plugin.experiments.plan import show_plan
+
+        show_plan(load_config(yaml, overrides or []), out)
+        return
     try:
         failures = run_experiment(load_config(yaml, overrides or []), out, fresh)
     except KeyboardInterrupt:
