@@ -1,0 +1,227 @@
+"""The numbers behind a report: the rows of a run, or of several, seen through `statistics.py`."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.experiments import statistics
+from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines
+from miaod_plugin.experiments.results import collect, full_supervision, score_name
+from miaod_plugin.experiments.trainings import training_of
+
+DEFAULT_REFERENCE = "supervised", "random"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms side by side. Metrics are fractions in 0..1.
+
+    Attributes
+    ----------
+    rows : list of dict
+        As `results.collect` returns them.
+    score : str
+        The column that is compared, ``ap50`` or ``ap``.
+    reference : str
+        The arm that the others are compared with.
+    full : dict
+        The score of full supervision over seeds, see `statistics.describe`; its mean is ``None`` without one.
+    """
+
+    rows: list[dict]
+    score: str
+    reference: str
+    full: dict
+
+    @property
+    def score_label(self) -> str:
+        return "COCO AP" if self.score == "ap" else "AP50"
+
+    @cached_property
+    def arms(self) -> list[str]:
+        return list(dict.fromkeys(row["arm"] for row in self.rows))
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        return sorted({row["seed"] for row in self.rows})
+
+    @cached_property
+    def cycles(self) -> list[int]:
+        return sorted({row["cycle"] for row in self.rows})
+
+    def table(self, x: str = "images") -> dict[str, list[dict]]:
+        """Return for each arm a row per cycle, see `statistics.budget_table`, with the seeds' own ``points`` (x, y)."""
+        table = {arm: [] for arm in self.arms}
+        for row in statistics.budget_table(self.rows, self.score, x, self.full["mean"]):
+            points = [
+                (own[x], own[self.score])
+                for own in self.rows
+                if (own["arm"], own["cycle"]) == (row["arm"], row["cycle"]) and own[self.score] is not None
+            ]
+            table[row["arm"]].append(row | {"points": points})
+        return table
+
+    def areas(self, x: str = "images") -> dict[str, dict]:
+        """Return for each arm its area under the curve over seeds, described, with the seeds' own ``values``."""
+        areas = statistics.areas(self.rows, self.score, x)
+        return {arm: statistics.describe([*own.values()]) | {"values": [*own.values()]} for arm, own in areas.items()}
+
+    def paired(self) -> dict[str, list[dict]]:
+        """Return for each other arm its differences to the reference, see `statistics.paired_table`."""
+        table: dict[str, list[dict]] = {arm: [] for arm in self.arms if arm != self.reference}
+        for row in statistics.paired_table(self.rows, self.reference, self.score):
+            table[row["arm"]].append(row)
+        return table
+
+    def saved(self, x: str = "images") -> dict[str, dict]:
+        """Return how many labels each arm needs for the reference's final score, see `statistics.labels_saved`."""
+        return statistics.labels_saved(self.rows, self.reference, self.score, x)
+
+    def cost(self) -> dict[str, dict]:
+        """Return for each arm the mean seconds of a training and of a query, and its hours over all seeds and cycles.
+
+        A model that arms share is counted in each: what the arm would have cost on its own.
+        """
+        costs = {}
+        for arm in self.arms:
+            rows = [row for row in self.rows if row["arm"] == arm]
+            training = [row["train_seconds"] for row in rows]
+            queries = [row["query_seconds"] for row in rows if row["query_seconds"] is not None]
+            costs[arm] = {
+                "train": fmean(training),
+                "query": fmean(queries) if queries else None,
+                "hours": (sum(training) + sum(queries)) / 3600,
+            }
+        return costs
+
+
+def compare(run: Run, reference: str | None = None) -> Comparison:
+    """Return the comparison of a run's arms.
+
+    Raises
+    ------
+    ConfigError
+        If no cycle is finished, or there is no arm `reference`.
+    """
+    rows = collect(run)
+    if not rows:
+        raise ConfigError(f"{run.root}: no cycle is finished yet; there is nothing to report")
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    if reference is not None and reference not in arms:
+        raise ConfigError(f"{run.root}: --reference: there is no arm {reference!r}{did_you_mean(reference, arms)}")
+    usual = (row["arm"] for row in rows if (row["training"], row["strategy"]) == DEFAULT_REFERENCE)
+    score = score_name(run)
+    full = statistics.describe([*full_supervision(run).values()])
+    return Comparison(rows, score, reference or next(usual, arms[0]), full)
+
+
+def compare_runs(comparisons: dict[str, Comparison], reference: str) -> Comparison:
+    """Return the arms of several runs in one comparison, named ``run: arm``."""
+    rows = [row | {"arm": f"{name}: {row['arm']}"} for name, one in comparisons.items() for row in one.rows]
+    first = next(iter(comparisons.values()))
+    return Comparison(rows, first.score, reference, first.full)
+
+
+def last_finished(run: Run, arm: str, seed: int) -> Cell | None:
+    """Return the latest finished cycle of an arm and seed."""
+    cells = [cell for cell in run.arm_cells() if (cell.arm, cell.seed) == (arm, seed) and _scored(run, cell)]
+    return cells[-1] if cells else None
+
+
+def per_class(run: Run, arms: Iterable[str]) -> dict[str, dict[str, float | None]]:
+    """Return class -> arm -> AP at the arm's last budget that all its seeds have, mean over the seeds that have one."""
+    table: dict[str, dict[str, float | None]] = {}
+    for arm in arms:
+        last = [cell for seed in run.config.seeds if (cell := last_finished(run, arm, seed))]
+        cycle = min(cell.cycle for cell in last)
+        cells = [Cell(cell.seed, cycle, cell.training, arm) for cell in last]
+        of_seeds = [read_json(run.folder(cell) / "metrics.json")["per_class"] for cell in cells]
+        for name in of_seeds[0]:
+            values = [scores[name] for scores in of_seeds if scores[name] is not None]
+            table.setdefault(name, {})[arm] = fmean(values) if values else None
+    return table
+
+
+def selected_ids(run: Run, cell: Cell) -> list[dict]:
+    """Return what a cycle's query picked, best first: dicts ``id`` and ``utility``."""
+    with open(run.folder(cell) / "selected.csv", newline="", encoding="utf-8") as file:
+        return [{"id": row["id"], "utility": float(row["utility"])} for row in csv.DictReader(file)]
+
+
+def overlap(run: Run, arms: list[str]) -> dict | None:
+    """Return the Jaccard overlap of what each two arms selected up to the last cycle they all have, mean over seeds.
+
+    Returns
+    -------
+    dict or None
+        ``cycle``; ``pairs`` ``{(arm, other): jaccard}``, both ways round; ``chance``, what two random selections of
+        this size from this pool are expected to share (the ratio of expectations). ``None`` with fewer than two arms,
+        or before anything was selected.
+    """
+    shared: dict[tuple[str, str], list[float]] = {}
+    chance, cycle = [], None
+    for seed in run.config.seeds:
+        labelled = {}
+        for arm in run.config.arms:
+            cells = [Cell(seed, n, training_of(arm), arm.name) for n in range(len(run.config.budgets))]
+            labelled[arm.name] = [read_lines(run.folder(c) / "labelled.txt") for c in cells if _scored(run, c)]
+        labelled = {arm: cycles for arm, cycles in labelled.items() if arm in arms}
+        n_cycles = min(map(len, labelled.values()))
+        if n_cycles < 2 or len(labelled) < 2:
+            continue
+        initial = next(iter(labelled.values()))[0]
+        table = [row for row in statistics.overlap(labelled, initial) if row["cycle"] == n_cycles - 1]
+        for row in table:
+            for pair in ((row["arm"], row["other"]), (row["other"], row["arm"])):
+                shared.setdefault(pair, []).append(row["jaccard"])
+        cycle = n_cycles - 1 if cycle is None else min(cycle, n_cycles - 1)
+        share = fmean(len(of_arm[n_cycles - 1]) - len(initial) for of_arm in labelled.values())
+        share /= read_json(run.root / "data.json")["train"]["images"] - len(initial)
+        chance.append(share / (2 - share))
+    if not shared:
+        return None
+    return {"cycle": cycle, "pairs": {pair: fmean(values) for pair, values in shared.items()}, "chance": fmean(chance)}
+
+
+def class_balance(run: Run, arms: list[str], train: DetectionData) -> dict:
+    """Compare the classes of what each arm has selected in all its cycles with those of the pool, mean over seeds.
+
+    Returns
+    -------
+    dict
+        ``pool``, the counts of the training part; ``arms`` ``{arm: {"counts", "kl"}}``, boxes selected per class and
+        the KL divergence to the pool in nats; ``top``, the largest share of any class in any of them. The initial set
+        is not selected by anybody and does not count.
+    """
+    row_of = {name: row for row, name in enumerate(train.ids.tolist())}
+    n_classes = len(train.classes)
+    pool = statistics.class_counts(train.y, n_classes)
+    balance = {}
+    for arm in arms:
+        counts, divergences = [], []
+        for seed in run.config.seeds:
+            cells = [cell for cell in run.arm_cells() if (cell.arm, cell.seed) == (arm, seed)]
+            picked = [p["id"] for cell in cells if _asked(run, cell) for p in selected_ids(run, cell)]
+            if picked:
+                counts.append(statistics.class_counts(train.y[[row_of[name] for name in picked]], n_classes))
+                divergences.append(statistics.class_balance(counts[-1], pool)["kl"])
+        if counts:
+            balance[arm] = {
+                "counts": [fmean(of_seeds) for of_seeds in zip(*counts, strict=True)],
+                "kl": fmean(divergences),
+            }
+    everything = [pool, *(one["counts"] for one in balance.values())]
+    top = max(count / (sum(counts) or 1) for counts in everything for count in counts)
+    return {"pool": pool, "arms": balance, "top": top or 1.0}
+
+
+def _scored(run: Run, cell: Cell) -> bool:
+    return (run.folder(cell) / "metrics.json").exists()
+
+
+def _asked(run: Run, cell: Cell) -> bool:
+    return (run.folder(cell) / "selected.csv").exists()

@@ -1,0 +1,54 @@
+"""Versions and hardware of a run: what else its numbers depend on."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+
+import torch
+
+from miaod_plugin.experiments.layout import Run
+from miaod_plugin.files import write_text
+
+PACKAGES = ("miaod-plugin", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "modAL-python", "pycocotools")
+
+
+def environment(run: Run) -> dict:
+    """Return Python, packages, system, processor, GPUs, and the processes and threads that the run uses."""
+    config = run.config
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "cuda": torch.version.cuda if gpus else None,
+        "device": "cuda" if config.device == "auto" and gpus else config.device.replace("auto", "cpu"),
+        "jobs": config.jobs,
+        "threads": config.threads or max(1, (os.cpu_count() or 1) // config.jobs),
+    }
+
+
+def record_environment(run: Run) -> None:
+    """Add this environment to the run's ``environment.json``, unless it is the last one there."""
+    path, now = run.root / "environment.json", environment(run)
+    known = environments(run)
+    if not known or known[-1] != now:
+        write_text(path, json.dumps([*known, now], indent=2) + "\n")
+
+
+def environments(run: Run) -> list[dict]:
+    """Return every environment that the run was started in, the first one first."""
+    path = run.root / "environment.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

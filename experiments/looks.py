@@ -1,0 +1,19 @@
+"""How an arm looks wherever it is drawn, by its number: colour, marker and line, so that none of them matters alone."""
+
+# Okabe and Ito's palette, told apart by colour-blind readers; markers and lines tell arms apart in grey print too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+# For matplotlib.
+MARKERS = "osD^vPX*"
+LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)), "-")
+# The same for SVG: stroke-dasharray, and paths of unit size.
+DASHES = ("", "7 3", "7 3 2 3", "2 2.5", "9 3 2 3 2 3", "12 4", "4 2", "")
+SHAPES = (
+    "M-1,0A1,1 0 1 1 1,0A1,1 0 1 1 -1,0Z",
+    "M-.9,-.9H.9V.9H-.9Z",
+    "M0,-1.25L1.25,0L0,1.25L-1.25,0Z",
+    "M0,-1.15L1.15,.95H-1.15Z",
+    "M0,1.15L1.15,-.95H-1.15Z",
+    "M-.4,-1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z",
+    "M-1.1,-.6L-.6,-1.1L0,-.5L.6,-1.1L1.1,-.6L.5,0L1.1,.6L.6,1.1L0,.5L-.6,1.1L-1.1,.6L-.5,0Z",
+    "M0,-1.3L.32,-.42L1.24,-.4L.5,.16L.76,1.05L0,.52L-.76,1.05L-.5,.16L-1.24,-.4L-.32,-.42Z",
+)

@@ -1,0 +1,91 @@
+"""How numbers are written in tables, and the results as Markdown for a paper or an issue."""
+
+import re
+from collections.abc import Mapping
+
+from markupsafe import Markup, escape
+
+from miaod_plugin.experiments import statistics
+from miaod_plugin.experiments.comparison import Comparison
+from miaod_plugin.experiments.layout import Run
+
+NONE = "\N{EN DASH}"  # "cannot be said"
+MINUS = "\N{MINUS SIGN}"
+
+
+def percent(summary: Mapping) -> str:
+    """Return a described fraction as '43.1 ± 2.0', in percent with half the 95 % interval; without one, the mean."""
+    if summary["mean"] is None:
+        return NONE
+    mean = f"{100 * summary['mean']:.1f}"
+    return mean if summary["high"] is None else f"{mean} ± {100 * (summary['high'] - summary['mean']):.1f}"
+
+
+def points(value: float | None) -> str:
+    """Return a fraction in percent with one decimal."""
+    return NONE if value is None else f"{100 * value:.1f}"
+
+
+def signed(summary: Mapping) -> str:
+    """Return a described difference with its sign, in points."""
+    return NONE if summary["mean"] is None else _signed(summary["mean"])
+
+
+def interval(summary: Mapping) -> str:
+    """Return the 95 % interval of a described difference, in points."""
+    if summary["low"] is None:
+        return "no interval"
+    return f"{_signed(summary['low'])} to {_signed(summary['high'])}"
+
+
+def _signed(value: float) -> str:
+    text = f"{100 * value:+.1f}".replace("-", MINUS)
+    return "0.0" if text in ("+0.0", f"{MINUS}0.0") else text
+
+
+def p_value(value: float | None) -> str:
+    """Return 'p = 0.03', as exact as it is worth."""
+    if value is None:
+        return "no test"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
+
+
+def breakable(text: str) -> Markup:
+    """Return a name that a browser may break after '+', '_' and '/'."""
+    return Markup(re.sub(r"([+_/])(?=.)", r"\1<wbr>", str(escape(text))))
+
+
+def markdown_table(comparisons: Mapping[str, Comparison], runs: Mapping[str, Run]) -> str:
+    """Return for each run a Markdown table of arms x budgets: mean ± 95 % interval, ratio to full supervision."""
+    parts = []
+    for name, comparison in comparisons.items():
+        run, n_seeds = runs[name], len(comparison.seeds)
+        spread = "mean ± 95 % interval" if n_seeds > 1 else "no interval"
+        seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
+        caption = f"**{_cell(name)}**: {comparison.score_label} (%) by {run.config.budget.words}; {spread}, {seeds}"
+        full = comparison.full["mean"]
+        if full is not None:
+            caption += f"; in brackets: share of full supervision ({percent(comparison.full)})"
+        budgets = [f"{run.config.budgets[cycle]:,}" for cycle in comparison.cycles]
+        lines = [f"| arm | {' | '.join(budgets)} | AULC |", f"| :-- |{' --: |' * (len(budgets) + 1)}"]
+        areas = comparison.areas()
+        for arm, rows in comparison.table().items():
+            by_cycle = {row["cycle"]: row for row in rows}
+            cells = [_with_ratio(by_cycle.get(cycle), full) for cycle in comparison.cycles]
+            lines.append(f"| {_cell(arm)} | {' | '.join(cells)} | {percent(areas[arm])} |")
+        note = statistics.seeds_note(n_seeds)
+        parts.append("\n".join([caption + ".", "", *lines] + ["", f"Note: {note}."] * (note is not None)) + "\n")
+    return "\n".join(parts)
+
+
+def _with_ratio(row: Mapping | None, full: float | None) -> str:
+    if row is None:
+        return NONE
+    return percent(row) + (f" ({points(row['ratio'])} %)" if full else "")
+
+
+def _cell(text: str) -> str:
+    """Return text that does not end a cell or begin a tag."""
+    for character in "\\|<>*_`[]":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
