@@ -60,10 +60,23 @@ def _spread(values: Tensor, anchors: Tensor, shape: tuple, given: tuple, resized
         (torch.arange(pixels, device=values.device) + 0.5) * inner / pixels
         for pixels, inner in zip(given, resized, strict=True)
     )
-    span = (last - first).clamp(min=1e-6)  # a single cell has none; its value then holds everywhere
-    x, y = (2 * (columns - first[0]) / span[0] - 1), (2 * (rows - first[1]) / span[1] - 1)
+    y = _place(rows, first[1], last[1], shape[0])
+    x = _place(columns, first[0], last[0], shape[1])
     places = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]
-    return F.grid_sample(grid[None, None], places, padding_mode="border", align_corners=True)[0, 0]
+    return F.grid_sample(grid[None, None], places, padding_mode="zeros", align_corners=True)[0, 0]
+
+
+def _place(pixels: Tensor, first: Tensor, last: Tensor, count: int) -> Tensor:
+    """Return where pixels lie among `count` centres, -1 at the first and 1 at the last.
+
+    Half a step beyond either still belongs to it; from there values fade.
+    """
+    if count == 1:
+        return torch.zeros_like(pixels)
+    cells = (pixels - first) / (last - first) * (count - 1)
+    inside = cells.clamp(0, count - 1)
+    beyond = cells - inside
+    return (inside + beyond.sign() * (beyond.abs() - 0.5).clamp(min=0)) * 2 / (count - 1) - 1
 
 
 def miaod_maps(outputs: InstanceOutputs, options: MIAODOptions) -> list[dict[str, Tensor]]:
