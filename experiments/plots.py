@@ -1,54 +1,80 @@
-"""The learning curves of a run."""
+"""The learning curves of runs as files, for a paper or an issue."""
 
-import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from miaod_plugin.experiments.comparison import Comparison
 from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.results import by_arm, collect, score_name
+from miaod_plugin.experiments.looks import COLOURS, LINES, MARKERS
 from miaod_plugin.files import atomic_path
 
-# Okabe and Ito's palette, told apart by colour-blind readers; markers and lines tell arms apart in grey print too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = "osD^vPX*"
 MEAN = {"linewidth": 1.8, "markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
-LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)), "-")
+# What makes two files of one run alike to the last byte, and the text of the SVG text.
+REPEATABLE = {"svg.hashsalt": "miaod-plugin", "svg.fonttype": "none"}
 
 
-def draw_curves(run: Run) -> Path:
-    """Write ``curves.png``: mean over seeds, a band of one standard deviation, and small markers for the seeds."""
-    figure = Figure(figsize=(6.4, 4.4), dpi=200, layout="constrained")
+def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) -> Path:
+    """Write ``curves.png`` and ``curves.svg``, a panel for each run, and return the first.
+
+    Means over seeds, bars for their 95 % intervals, small markers for the seeds.
+    """
+    figure = Figure(figsize=(6.4 * len(compared), 4.4), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    score = score_name(run)
-    for number, (arm, scores) in enumerate(by_arm(collect(run), score).items()):
-        look = {"color": COLOURS[number % 8], "marker": MARKERS[number % 8]}
-        images = sorted(scores)
-        percent = {n: [100 * value for value in scores[n]] for n in images}
-        mean = [statistics.fmean(percent[n]) for n in images]
-        axes.plot(images, mean, linestyle=LINES[number % 8], label=arm, zorder=3, **look, **MEAN)
-        if any(len(percent[n]) > 1 for n in images):
-            spread = [statistics.stdev(percent[n]) if len(percent[n]) > 1 else 0.0 for n in images]
-            low, high = ([m + sign * s for m, s in zip(mean, spread, strict=True)] for sign in (-1, 1))
-            axes.fill_between(images, low, high, color=look["color"], alpha=0.15, linewidth=0)
-            points = [(n, value) for n in images for value in percent[n]]
-            axes.scatter(*zip(*points, strict=True), s=12, alpha=0.6, linewidths=0, zorder=2, **look)
+    for axes, (name, (run, comparison)) in zip(
+        figure.subplots(1, len(compared), squeeze=False)[0], compared.items(), strict=True
+    ):
+        _draw(axes, run, comparison)
+        n_seeds = len(comparison.seeds)
+        spread = f"mean and 95 % interval of {n_seeds} seeds" if n_seeds > 1 else "one seed, no interval"
+        axes.set_title(f"{name}: {spread}", loc="left", fontsize=10, pad=12 + 14 * ((len(comparison.arms) + 1) // 2))
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, fontsize=9, handlelength=3.2)
+    for suffix in ("svg", "png"):
+        path = folder / f"curves.{suffix}"
+        with atomic_path(path) as temporary, rc_context(REPEATABLE):
+            figure.savefig(temporary, metadata={"Date": None} if suffix == "svg" else None)
+    return path
 
-    axes.set_xlabel("Labelled images")
-    axes.set_ylabel("COCO AP (%)" if score == "ap" else "AP50 (%)")
-    axes.set_xticks(run.config.budgets if len(run.config.budgets) <= 8 else run.config.budgets[::2])
-    axes.set_ylim(bottom=0)
+
+def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
+    unit = run.config.budget.unit
+    x = {"images": "images", "boxes": "boxes", "seconds": "spent"}[unit]
+    step = 0.012 * (max(row[x] for row in comparison.rows) - min(row[x] for row in comparison.rows))
+    shown = [comparison.full["mean"]] * (comparison.full["mean"] is not None)
+    for number, (arm, rows) in enumerate(comparison.table(x).items()):
+        look = {"color": COLOURS[number % 8], "marker": MARKERS[number % 8]}
+        mean = [100 * row["mean"] for row in rows]
+        axes.plot([row[x] for row in rows], mean, linestyle=LINES[number % 8], label=arm, zorder=3, **look, **MEAN)
+        spread = [row for row in rows if row["low"] is not None]
+        if spread:
+            points = [point for row in rows for point in row["points"]]
+            shown += [y for _, y in points]
+            axes.scatter([x for x, _ in points], [100 * y for _, y in points], s=12, alpha=0.5, linewidths=0, **look)
+            shift = (number - (len(comparison.arms) - 1) / 2) * step
+            half = [100 * (row["high"] - row["mean"]) for row in spread]
+            places = [row[x] + shift for row in spread], [100 * row["mean"] for row in spread]
+            axes.errorbar(*places, half, fmt="none", ecolor=look["color"], elinewidth=1, capsize=2.5, alpha=0.7)
+        shown += [row["mean"] for row in rows]
+    if comparison.full["mean"] is not None:
+        axes.axhline(100 * comparison.full["mean"], color="0.2", linestyle=(0, (1, 3)), linewidth=1.2)
+        place = {"xy": (0, 100 * comparison.full["mean"]), "xycoords": ("axes fraction", "data")}
+        axes.annotate("full supervision", **place, xytext=(4, 3), textcoords="offset points", fontsize=8)
+    for curve in run.config.published if x == "images" else []:
+        axes.plot(
+            curve.images, curve.ap, color="0.55", marker="o", markerfacecolor="white", label=curve.label, zorder=1
+        )
+        shown += [ap / 100 for ap in curve.ap]
+    low, high = 100 * min(shown), 100 * max(shown)
+    reach = 0.3 * max(high - low, 2.0)  # wide intervals of few seeds are cut off rather than flatten the curves
+    axes.set_ylim(max(0.0, low - reach), min(100.0, high + reach))
+    axes.set_xlabel(run.config.budget.words.capitalize())
+    axes.set_ylabel(f"{comparison.score_label} (%)")
+    if unit == "images":
+        axes.set_xticks(run.config.budgets if len(run.config.budgets) <= 8 else run.config.budgets[::2])
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    n_seeds = len(run.config.seeds)
-    spread = f"mean and standard deviation of {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    figure.suptitle(f"{run.config.name}: {spread}", x=0.02, ha="left", fontsize=10)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, fontsize=9, handlelength=3.2)
-
-    path = run.root / "curves.png"
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-    return path

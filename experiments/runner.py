@@ -12,10 +12,11 @@ from rich.console import Console
 
 from miaod_plugin.experiments.cycle import Experiment
 from miaod_plugin.experiments.datasets import decode_all, describe, load_data
+from miaod_plugin.experiments.environment import record_environment
 from miaod_plugin.experiments.event_files import EventFiles
 from miaod_plugin.experiments.layout import Cell, Run, read_json
-from miaod_plugin.experiments.plots import draw_curves
 from miaod_plugin.experiments.progress import Display
+from miaod_plugin.experiments.report import write_report
 from miaod_plugin.experiments.results import collect, results_table, score_name, write_results
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.workers import Failure, Workers
@@ -56,6 +57,7 @@ def run_experiment(
         decode_all(train, test)
     with run.locked():
         run.claim({"train": describe(train), "test": describe(test)}, fresh)
+        record_environment(run)
         with Display(run.root / "run.log", console) as display:
             display.say(
                 f"{config.name}: {len(train)} training and {len(test)} test images, {len(config.arms)} arms,"
@@ -66,8 +68,8 @@ def run_experiment(
         if collect(run):
             console.print(results_table(run))
             console.print(f"results      {run.root / 'results.csv'}", soft_wrap=True, highlight=False)
-            console.print(f"curves       {draw_curves(run)}", soft_wrap=True, highlight=False)
             console.print(f"TensorBoard  {run.root / 'tensorboard'}", soft_wrap=True, highlight=False)
+            console.print(f"report       {write_report([run.root], train=train)}", soft_wrap=True, highlight=False)
     return failures
 
 
@@ -133,6 +135,6 @@ def _summary(run: Run, cell: Cell) -> str:
         line += f", {metrics['steps']} steps in {metrics['train_seconds']:.1f} s"
     if metrics["query_seconds"] is not None:
         line += f", query in {metrics['query_seconds']:.1f} s"
-    if not cell.arm:
-        line += f"; trained once for {', '.join(following.arm for following in run.next_cells(cell))}"
+    if arms := [following.arm for following in run.next_cells(cell) if not cell.arm]:
+        line += f"; trained once for {', '.join(arms)}"
     return line
