@@ -65,6 +65,22 @@ def run(
         raise typer.Exit(2 if all(failure.by_user for failure in failures) else 1)
 
 
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write; report.html in the run's folder when left out.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The arm to take differences to; supervised+random when left out.")
+    ] = None,
+) -> None:
+    """Write a report that needs no network: curves, tables, statistics and selected images."""
+    from miaod_plugin.experiments.report import write_report
+
+    print(write_report(runs, out, reference))
+
+
 @data_app.command()
 def digits(
     folder: Annotated[Path, typer.Argument(help="Folder to write; made when missing.", show_default=False)],
