@@ -81,6 +81,16 @@ def report(
     print(write_report(runs, out, reference))
 
 
+@app.command()
+def runs(out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs")) -> None:
+    """List the runs and their state: running, finished, partly done or failed."""
+    from rich.console import Console
+
+    from miaod_plugin.experiments.listing import list_runs, runs_table
+
+    Console().print(runs_table(list_runs(out)), highlight=False)
+
+
 @data_app.command()
 def digits(
     folder: Annotated[Path, typer.Argument(help="Folder to write; made when missing.", show_default=False)],
