@@ -142,9 +142,13 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
 
 
 def score(experiment: Experiment, cell: Cell, estimator, report: Report) -> dict:
-    """Return the average precision on the test images: ``ap50``, per class, and ``ap`` where COCO's is the metric."""
+    """Return the average precision of the cycle's model, the last one of its training, on the test images."""
     report("scoring")
-    test, metric = experiment.test, experiment.config.evaluation.metric
+    return average_precision(estimator, experiment.test, experiment.config.evaluation.metric)
+
+
+def average_precision(estimator, test: DetectionData, metric: str) -> dict:
+    """Return ``ap50`` and ``per_class`` of a detector, and ``ap`` where COCO's is the metric (`schema.Evaluation`)."""
     predictions = estimator.predict(test.X)
     if metric == "coco":
         result = coco_average_precision(predictions, test.y, len(test.classes))

@@ -1,5 +1,6 @@
 """The command line: ``miaod``. Commands import what they need, so that ``miaod --help`` answers at once."""
 
+import errno
 import sys
 from importlib.metadata import version as installed_version
 from itertools import groupby
@@ -9,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from miaod_plugin import cli_images
 from miaod_plugin.errors import MiaodError
 
 # Plain text throughout: an error is one line, not a box.
@@ -79,6 +81,10 @@ def report(
     from miaod_plugin.experiments.report import write_report
 
     print(write_report(runs, out, reference))
+
+
+for command in (cli_images.train, cli_images.evaluate, cli_images.predict, cli_images.rank):
+    app.command()(command)
 
 
 @app.command()
@@ -164,9 +170,14 @@ def _download(folders, root: Path, url_base: str | None, tree: str) -> None:
 
 
 def main() -> None:
-    """Run the command; what the user got wrong ends in one line and exit status 2."""
+    """Run the command; what the user got wrong ends in one line and exit status 2, a full or locked disk in 1."""
     try:
         app()
     except MiaodError as error:
         print(f"miaod: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        print(f"miaod: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)

@@ -36,7 +36,9 @@ def save(estimator, path) -> None:
 
 
 def load(cls, path, detector=None):
-    """Read an estimator of class `cls` that `save` wrote; see `ObjectDetector.load`."""
+    """Read an estimator of class `cls` or a subclass that `save` wrote; see `ObjectDetector.load`."""
+    import miaod_plugin.miaod_estimator  # noqa: F401 (a file may hold this subclass)
+
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; give one that save() wrote")
@@ -47,7 +49,8 @@ def load(cls, path, detector=None):
         name, parameters, classes = config["estimator"], config["parameters"], config["classes_"]
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not a detector that save() wrote, or damaged ({error})") from error
-    if name != cls.__name__:
+    cls = next((kind for kind in (cls, *cls.__subclasses__()) if kind.__name__ == name), None)
+    if cls is None:
         raise DataError(f"{path}: holds a {name}; load it with {name}.load")
     if detector is not None:
         parameters["detector"] = detector

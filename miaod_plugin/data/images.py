@@ -48,8 +48,8 @@ def read_image(x: str | Path | np.ndarray) -> torch.Tensor:
     try:
         image = decode_image(str(x), mode=ImageReadMode.RGB, apply_exif_orientation=False)
     except RuntimeError as error:
-        # torchvision's messages begin with its own source location and may go on for lines.
-        reason = str(error).splitlines()[0].rpartition(", ")[2]
+        # torchvision's messages are "function, source location, reason"; the reason may be several sentences
+        reason = str(error).splitlines()[0].split(", ", 2)[-1].split(". ")[0]
         raise DataError(f"{x}: the image does not decode ({reason}); replace the file or remove its id") from error
     if image.ndim != 3:
         raise DataError(f"{x}: an animation of {image.shape[0]} frames, not one image; save a single frame")
