@@ -1,47 +1,128 @@
-"""TensorBoard event files: average precision against labelled images, overlaid by arm, and losses against steps."""
+"""TensorBoard event files: average precision against labels, overlaid by arm, and how it came about."""
 
 import shutil
+from statistics import fmean
 
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+from torchvision.transforms.v2.functional import resize
+from torchvision.utils import draw_bounding_boxes, make_grid
 
-from miaod_plugin.experiments.cycle import read_losses
-from miaod_plugin.experiments.layout import Cell, Run, read_json
+from miaod_plugin.data import read_image
+from miaod_plugin.experiments import statistics
+from miaod_plugin.experiments.comparison import selected_ids
+from miaod_plugin.experiments.cycle import Experiment, read_losses
+from miaod_plugin.experiments.layout import Cell, read_json
+from miaod_plugin.experiments.results import score_name
+
+SHOWN, SIDE = 8, 160  # selected images in a grid, and the pixels of its squares
 
 
 class EventFiles:
-    """One TensorBoard run for each arm and seed, ``tensorboard/ARM/seedK``.
+    """One TensorBoard run for each arm and seed, ``tensorboard/ARM/seedK``, and one for their mean, ``ARM/mean``.
 
     Event files can only be appended to, so they are written anew from the finished cycles at every start: a cycle that
     was stopped and repeated does not show twice.
     """
 
-    def __init__(self, run: Run):
-        self.folder = run.root / "tensorboard"
-        self._run = run
-        self._writers: dict[tuple[str, int], SummaryWriter] = {}
-        self._steps: dict[tuple[str, int], int] = {}  # optimiser steps of the cycles already written
+    def __init__(self, experiment: Experiment):
+        self.folder = experiment.run.root / "tensorboard"
+        self._experiment, self._run = experiment, experiment.run
+        self._writers: dict[tuple[str, str], SummaryWriter] = {}
+        self._cycles: dict[tuple[str, int], list[dict]] = {}  # metrics of the cycles already written
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, cell: Cell) -> None:
         """Write one finished cycle; the cycles of an arm and seed come in their order."""
-        chain = cell.arm, cell.seed
-        if chain not in self._writers:
-            self._writers[chain] = SummaryWriter(str(self.folder / cell.arm / f"seed{cell.seed}"))
-        writer, before = self._writers[chain], self._steps.get(chain, 0)
+        writer, before = self._writer(cell.arm, f"seed{cell.seed}"), self._cycles.setdefault((cell.arm, cell.seed), [])
         metrics = read_json(self._run.folder(cell) / "metrics.json")
 
         for name, tag in (("ap50", "AP50"), ("ap", "AP")):
             if name in metrics:
                 writer.add_scalar(f"by labelled images/{tag}", metrics[name], metrics["images"])
-        writer.add_scalar("by labelled images/boxes", metrics["boxes"], metrics["images"])
+                writer.add_scalar(f"by number of boxes/{tag}", metrics[name], metrics["boxes"])
         for name, value in metrics["per_class"].items():
             if value is not None:
                 writer.add_scalar(f"per class by labelled images/{name}", value, metrics["images"])
+        steps = sum(cycle["steps"] for cycle in before)
         for row in read_losses(self._run.folder(cell) / "losses.jsonl"):
             for name, value in row["losses"].items():
-                writer.add_scalar(f"loss by optimiser step/{name}", value, before + row["step"])
+                writer.add_scalar(f"loss by optimiser step/{name}", value, steps + row["step"])
+        before.append(metrics)
+        if self._run.asks(cell):
+            writer.add_image("selected images/most informative", self._selected(cell), metrics["images"])
+        else:
+            self._add_summary(cell, writer)
+        self._add_means(cell)
         writer.flush()
-        self._steps[chain] = before + metrics["steps"]
+
+    def _writer(self, arm: str, name: str) -> SummaryWriter:
+        if (arm, name) not in self._writers:
+            writer = self._writers[arm, name] = SummaryWriter(str(self.folder / arm / name))
+            writer.add_custom_scalars(self._dashboard())
+        return self._writers[arm, name]
+
+    def _add_means(self, cell: Cell) -> None:
+        """Write the mean over seeds and its interval, once all seeds have the cycle."""
+        chains = [self._cycles.get((cell.arm, seed), []) for seed in self._run.config.seeds]
+        if min(map(len, chains)) <= cell.cycle:
+            return
+        cycles = [chain[cell.cycle] for chain in chains]
+        writer, images = self._writer(cell.arm, "mean"), round(fmean(cycle["images"] for cycle in cycles))
+        for name, tag in (("ap50", "AP50"), ("ap", "AP")):
+            if name in cycles[0]:
+                summary = statistics.describe([cycle[name] for cycle in cycles])
+                writer.add_scalar(f"arms by labelled images/{tag}", summary["mean"], images)
+                for end in ("low", "high"):
+                    value = summary["mean"] if summary[end] is None else summary[end]
+                    writer.add_scalar(f"interval of the mean/{tag} {end}", value, images)
+        writer.flush()
+
+    def _dashboard(self) -> dict:
+        """Return the layout of the custom scalars: the comparison, before everything else."""
+        charts = {}
+        for tag in ["AP", "AP50"] if score_name(self._run) == "ap" else ["AP50"]:
+            mean = f"arms by labelled images/{tag}"
+            ends = [f"interval of the mean/{tag} {end}" for end in ("low", "high")]
+            charts |= {
+                f"{tag} by labelled images, mean of seeds": ["Multiline", [f"{mean}$"]],
+                f"{tag} by labelled images, 95 % interval": ["Margin", [mean, *ends]],
+                f"{tag} by labelled images, each seed": ["Multiline", [f"^by labelled images/{tag}$"]],
+                f"{tag} by number of boxes, each seed": ["Multiline", [f"by number of boxes/{tag}$"]],
+            }
+        return {"Comparison of arms": charts}
+
+    def _add_summary(self, cell: Cell, writer: SummaryWriter) -> None:
+        """Write what the arm is and the area under its curve, for the hparams table."""
+        cycles, score = self._cycles[cell.arm, cell.seed], score_name(self._run)
+        result = {"result/last": cycles[-1][score]}
+        if len(cycles) > 1:
+            amounts, scores = zip(*((cycle["images"], cycle[score]) for cycle in cycles), strict=True)
+            result["result/AULC"] = statistics.area_under_curve(amounts, scores)
+        strategy = next(arm.strategy for arm in self._run.config.arms if arm.name == cell.arm)
+        row = {"arm": cell.arm, "training": cell.training, "strategy": strategy, "seed": cell.seed}
+        for summary in hparams(row, result):
+            writer.file_writer.add_summary(summary)
+        for tag, value in result.items():
+            writer.add_scalar(tag, value, cycles[-1]["images"])
+
+    def _selected(self, cell: Cell) -> Tensor:
+        """Return the most informative images of the cycle's query with their annotated boxes, as one picture."""
+        train = self._experiment.train
+        squares = []
+        for picked in selected_ids(self._run, cell)[:SHOWN]:
+            row = self._experiment.row_of[picked["id"]]
+            image, boxes = read_image(train.X[row]), torch.as_tensor(train.y[row]["boxes"])
+            scale = SIDE / max(image.shape[1:])
+            height, width = (max(1, round(side * scale)) for side in image.shape[1:])
+            image = resize(image, [height, width], antialias=True)
+            if len(boxes):
+                image = draw_bounding_boxes(image, boxes * scale, colors="yellow", width=2)
+            squares.append(F.pad(image, (0, SIDE - width, 0, SIDE - height)))
+        return make_grid(squares, nrow=4)
 
     def close(self) -> None:
         """Close the event files."""

@@ -4,8 +4,10 @@ The loop of active learning itself is in `cycle.py`.
 """
 
 import heapq
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -88,7 +90,7 @@ def _work(experiment: Experiment, display: Display) -> list[Failure]:
     if finished:
         display.say(f"going on: {len(finished)} of {len(everything)} cells are finished")
 
-    events = EventFiles(run)
+    events = EventFiles(experiment)
     ready = run.shared_cells()
     heapq.heapify(ready)
     running: dict[Future, Cell] = {}
@@ -101,7 +103,8 @@ def _work(experiment: Experiment, display: Display) -> list[Failure]:
                     running[workers.submit(cell)] = cell
                     continue
                 if cell.arm:
-                    events.add(cell)
+                    with _where_there_is_room(display, "event files"):
+                        events.add(cell)
                 for following in run.next_cells(cell):
                     heapq.heappush(ready, following)
             done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -118,12 +121,23 @@ def _work(experiment: Experiment, display: Display) -> list[Failure]:
                 if failure is None:
                     display.say(_summary(run, cell))
                     heapq.heappush(ready, cell)  # to be published and followed
-                    write_results(run)
+                    with _where_there_is_room(display, "results.csv"):
+                        write_results(run)
                 else:
                     failures.append(failure)
                     display.say(f"{cell}: stopped: {failure.message}")
-    events.close()
+    with _where_there_is_room(display, "event files"):
+        events.close()
     return failures
+
+
+@contextmanager
+def _where_there_is_room(display: Display, what: str) -> Iterator[None]:
+    """Go on without what can be written from the finished cells at any later time."""
+    try:
+        yield
+    except OSError as error:
+        display.say(f"{what}: not written: {error.strerror or error}")
 
 
 def _summary(run: Run, cell: Cell) -> str:
