@@ -14,7 +14,7 @@ def registered(group: str) -> list[str]:
 
 
 def find(group: str, name: str):
-    """Load the object registered as `name` in `group`.
+    """Load the object registered as `name` in `group`; the detector ``torchvision:NAME`` is any model of torchvision's.
 
     Raises
     ------
@@ -23,5 +23,9 @@ def find(group: str, name: str):
     """
     for entry in entry_points(group=group, name=name):
         return entry.load()
+    if group == DETECTORS and name.startswith("torchvision:"):
+        from miaod_plugin.detectors.torchvision_model import torchvision_factory
+
+        return torchvision_factory(name.removeprefix("torchvision:"))
     kind = {STRATEGIES: "strategy", DETECTORS: "detector"}[group]
     raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, registered(group))}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import MobileNet_V3_Large_Weights, VGG16_Weights, mobilenet_v3_large, vgg16
 from torchvision.models.detection._utils import retrieve_out_channels
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
@@ -70,10 +71,7 @@ class SSDDetector(Detector):
         original_sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = self.ssd.transform(images, targets)
         batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
-        if len(images) == 1:
-            self.ssd.backbone.eval()  # BatchNorm cannot learn from a single cell, SSDLite's last map
         maps = list(self.ssd.backbone(batch.tensors).values())
-        self.ssd.backbone.train(self.training)
         anchors = self.ssd.anchor_generator(batch, maps)[0]  # the same for every image
         return Features(maps, anchors, batch.image_sizes, original_sizes, targets)
 
@@ -105,6 +103,15 @@ class SSDDetector(Detector):
         found = self.ssd.postprocess_detections(outputs, anchors_of_images(features), features.image_sizes)
         found = self.ssd.transform.postprocess(found, features.image_sizes, features.original_sizes)
         return count_from_zero(found)
+
+
+class CellBatchNorm(nn.BatchNorm2d):
+    """BatchNorm that lets a single cell of a single image pass by the running statistics, which it cannot add to."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() > x.shape[1]:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 def ssd300_vgg16(
@@ -175,7 +182,7 @@ def ssdlite320_mobilenet_v3_large(
     """
     if reduced_tail and weights == "DEFAULT":
         raise ConfigError("reduced_tail: there are no weights for it; set weights to nothing or a state dict's path")
-    norm_layer = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+    norm_layer = partial(CellBatchNorm, eps=0.001, momentum=0.03)
     build = partial(mobilenet_v3_large, norm_layer=norm_layer, reduced_tail=reduced_tail)
     body = load_weights(build, weights, MobileNet_V3_Large_Weights.DEFAULT).features
     freeze_stages(body, MOBILENET_V3_STAGES, frozen_stages)

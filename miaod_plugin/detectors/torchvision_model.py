@@ -1,0 +1,120 @@
+"""Any detection model of torchvision as it is: trained supervised, queried by random, entropy and core-set."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import get_model_builder, list_models
+
+from miaod_plugin.detectors.base import Detector, Features
+from miaod_plugin.detectors.torchvision_parts import count_from_one, count_from_zero
+from miaod_plugin.errors import ConfigError, did_you_mean
+
+
+@dataclass
+class ModelFeatures(Features):
+    """`Features` without anchors, with what the model made of the batch: its losses, or its detections."""
+
+    losses: dict[str, Tensor] | None = None
+    found: list[dict[str, Tensor]] | None = None
+
+
+class TorchvisionDetector(Detector):
+    """A detection model with torchvision's interface; its instances stay inside, so MI-AOD cannot train it.
+
+    Parameters
+    ----------
+    model : Module
+        ``model(images, targets)`` returns losses in training mode, ``model(images)`` detections otherwise; with
+        ``model.transform`` and ``model.backbone``, as torchvision's have. It has ``num_classes + 1`` classes, the first
+        of them background.
+    num_classes : int
+
+    Examples
+    --------
+    >>> from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
+    >>> from miaod_plugin import ObjectDetector
+    >>> def build(num_classes):
+    ...     return TorchvisionDetector(fasterrcnn_mobilenet_v3_large_fpn(num_classes=num_classes + 1), num_classes)
+    >>> detector = ObjectDetector(build)
+    >>> detector = ObjectDetector("torchvision:fasterrcnn_mobilenet_v3_large_fpn")  # the same
+    """
+
+    supervised_only = True
+
+    def __init__(self, model: nn.Module, num_classes: int):
+        super().__init__()
+        self.model = model
+        self.num_classes = num_classes
+
+    def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> ModelFeatures:
+        seen = {}
+        hooks = [
+            part.register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output}))
+            for name, part in (("transform", self.model.transform), ("backbone", self.model.backbone))
+        ]
+        try:
+            result = self.model(images) if targets is None else self.model(images, count_from_one(targets))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        maps = seen["backbone"]
+        maps = [maps] if isinstance(maps, Tensor) else list(maps.values())
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        features = ModelFeatures(maps, maps[0].new_zeros(0, 4), seen["transform"][0].image_sizes, sizes, targets)
+        if targets is None:
+            features.found = count_from_zero(result)
+        else:
+            features.losses = result
+        return features
+
+    def build_classifier(self, num_classes: int) -> nn.Module:
+        return _NoClassifier()
+
+    def box_outputs(self, features: ModelFeatures) -> Tensor:
+        return features.maps[0].new_zeros(len(features.image_sizes), 0, 4)
+
+    def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: ModelFeatures) -> dict[str, Tensor]:
+        return features.losses
+
+    def detections(self, logits: list[Tensor], boxes: Tensor, features: ModelFeatures) -> list[dict[str, Tensor]]:
+        return features.found
+
+
+class _NoClassifier(nn.Module):
+    """Stands where other detectors have a classifier; the model classifies by itself."""
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        return []
+
+
+def torchvision_factory(name: str) -> Callable[..., TorchvisionDetector]:
+    """Return the factory ``(num_classes, *, weights, **options)`` of a torchvision model for box detection.
+
+    ``weights`` are the backbone's: ``"DEFAULT"``, the name of others that torchvision has for it, or ``None``;
+    `options`, such as ``min_size``, go to torchvision's function `name`.
+
+    Raises
+    ------
+    ConfigError
+        If torchvision has no such model.
+    """
+    known = [model for model in list_models(module=torchvision.models.detection) if "mask" not in model]
+    known = [model for model in known if "keypoint" not in model]
+    if name not in known:
+        raise ConfigError(f"detector: torchvision has no box detector {name!r}{did_you_mean(name, known)}")
+    builder = get_model_builder(name)
+
+    def build(num_classes: int, *, weights: str | None = "DEFAULT", **options) -> TorchvisionDetector:
+        default = inspect.signature(builder).parameters["weights_backbone"].default
+        if weights == "DEFAULT" and default is not None:
+            weights = default  # torchvision's choice for this detector, not always the backbone's newest
+        try:
+            model = builder(num_classes=num_classes + 1, weights=None, weights_backbone=weights, **options)
+        except (TypeError, KeyError) as error:
+            raise ConfigError(f"detector_options: torchvision's {name} does not take these ({error})") from error
+        return TorchvisionDetector(model, num_classes)
+
+    return build
