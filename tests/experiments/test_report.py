@@ -1,0 +1,280 @@
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scipy import stats
+from typer.testing import CliRunner
+
+from miaod_plugin.cli import app
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments.report import write_report
+
+ARMS = ["miaod+miaod", "supervised+random", "supervised+entropy"]
+
+
+class Page(HTMLParser):
+    """What a page loads or points to, its tables as rows of cell texts, and its text."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.references, self.tags, self.text, self.tables = [], [], "", []
+        self._cell = False
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster", "background"):
+                self.references.append(value)
+            self.references += re.findall(r"url\(([^)]*)\)", value or "")
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        self._cell = tag in ("td", "th") or (self._cell and tag not in ("table", "tr"))
+
+    def handle_endtag(self, tag):
+        self._cell = self._cell and tag not in ("td", "th", "tr", "table")
+
+    def handle_data(self, data):
+        self.text += data
+        if self._cell and self.tables and self.tables[-1] and self.tables[-1][-1]:
+            self.tables[-1][-1][-1] += data + " "
+
+    def row(self, table: int, name: str) -> list[str]:
+        """Return the cells of a row by its first one."""
+        return next(
+            [" ".join(cell.split()) for cell in row[1:]] for row in self.tables[table] if row[0].strip() == name
+        )
+
+
+@pytest.fixture(scope="module")
+def page(finished) -> Page:
+    run, _ = finished
+    return Page(run / "report.html")  # written by the run itself
+
+
+def copy_run(finished, folder: Path, **config) -> Path:
+    """Copy the finished run, with changes to its stored experiment."""
+    run = folder / "copied"
+    shutil.copytree(finished[0], run)
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(stored | config))
+    return run
+
+
+@pytest.fixture(scope="module")
+def scored(finished, tmp_path_factory) -> Path:
+    """A report on scores as a real run would have them; the tiny one learns nothing."""
+    run = copy_run(finished, tmp_path_factory.mktemp("scored"))
+    chance = np.random.default_rng(0)
+    shared = {}  # the model before the first query is the same for all arms of a training and seed
+    for path in sorted(run.glob("arms/**/metrics.json")):
+        metrics, score = json.loads(path.read_text()), float(chance.uniform(0.2, 0.6))
+        if metrics["cycle"] == 0:
+            score = shared.setdefault((metrics["training"], metrics["seed"]), score)
+        path.write_text(json.dumps(metrics | {"ap50": score}))
+    write_report([run], run / "page" / "report.html")
+    return run / "page"
+
+
+def scores(run: Path) -> dict[str, np.ndarray]:
+    """Return for each arm its AP50 in percent, (seeds, cycles)."""
+    with open(run / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    of_arm = {arm: [float(row["ap50"]) for row in rows if row["arm"] == arm] for arm in ARMS}
+    return {arm: 100 * np.array(values).reshape(2, 3) for arm, values in of_arm.items()}
+
+
+def test_the_page_refers_to_nothing_outside_itself(page):
+    assert len(page.references) > 20
+    assert [ref for ref in page.references if not ref.startswith(("data:", "#"))] == []
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[A-Za-z0-9+/=]*", "", page.source))
+    assert "link" not in [tag for tag, ref in zip(page.tags, page.references, strict=False) if not ref]
+    assert {"iframe", "object", "embed", "form"} & set(page.tags) == set()
+
+
+def test_every_picture_is_a_jpeg_that_opens(page):
+    pictures = [ref for ref in page.references if ref.startswith("data:image/jpeg;base64,")]
+    # two queries of three arms, six picked images each at most, and three maps beside each of the heatmaps' images
+    assert len(pictures) >= 2 * 3 * 2 + 4
+    for picture in pictures:
+        with Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))) as image:
+            image.load()
+            assert image.format == "JPEG" and 32 <= max(image.size) <= 256
+
+
+def test_the_page_is_small(finished):
+    assert (finished[0] / "report.html").stat().st_size < 1_000_000
+
+
+def test_results_hold_the_mean_and_the_student_interval(scored):
+    for arm, values in scores(scored).items():
+        low, high = stats.t.interval(0.95, 1, values.mean(axis=0), stats.sem(values, axis=0))
+        expected = [f"{m:.1f} ± {(h - lo) / 2:.1f}" for m, lo, h in zip(values.mean(axis=0), low, high, strict=True)]
+        assert Page(scored / "report.html").row(0, arm)[:3] == expected
+        assert f"| {arm} | {' | '.join(expected)} | " in (scored / "results.md").read_text(encoding="utf-8")
+
+
+def test_differences_and_p_values_equal_scipy(scored):
+    values, page = scores(scored), Page(scored / "report.html")
+    table = next(n for n, rows in enumerate(page.tables) if any("p =" in cell for row in rows for cell in row))
+    for arm in ("miaod+miaod", "supervised+entropy"):
+        test = stats.ttest_rel(values[arm], values["supervised+random"])
+        difference = (values[arm] - values["supervised+random"]).mean(axis=0)
+        for cycle, cell in enumerate(page.row(table, arm)[:3]):
+            if arm == "supervised+entropy" and cycle == 0:  # the same model
+                assert cell == "0.0 0.0 to 0.0 no test"
+                continue
+            low, high = (bound[cycle] for bound in test.confidence_interval(0.95))
+            assert low < high
+            numbers = [float(n) for n in re.findall(r"[+-]?\d+\.\d+", cell.replace("\N{MINUS SIGN}", "-"))]
+            assert numbers[:3] == pytest.approx([difference[cycle], low, high], abs=0.051)
+            assert numbers[3] == pytest.approx(test.pvalue[cycle], abs=0.0051)
+
+
+def test_few_seeds_are_said_to_be_few(page):
+    assert "Only 2 seeds: read intervals and p-values with care." in page.text
+
+
+def test_one_seed_has_no_interval(finished, tmp_path):
+    run = copy_run(finished, tmp_path, seeds=[0])
+    one = Page(write_report([run]))
+    assert "1 seed: no standard deviation, interval or test." in one.text
+    assert "One seed: no interval." in one.text
+    assert "±" not in " ".join(cell for rows in one.tables for row in rows for cell in row)
+    assert 'class="interval"' not in one.source
+    assert "no interval, 1 seed" in (run / "results.md").read_text()
+
+
+def test_full_supervision_is_a_row_and_a_share(scored, tmp_path):
+    run = copy_run((scored.parent, ""), tmp_path, full_supervision=True)
+    of_seed = json.loads((run / "shared" / "seed0" / "supervised" / "metrics.json").read_text())
+    for seed, score in ((0, 0.4), (1, 0.6)):
+        folder = run / "shared" / f"seed{seed}" / "full-supervision"
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps(of_seed | {"ap50": score, "training": "full-supervision"}))
+    mean = scores(scored)["supervised+random"].mean(axis=0)
+    full = Page(write_report([run]))
+    assert full.row(0, "Full supervision")[0].startswith("50.0 ± ")
+    for cell, value in zip(full.row(0, "supervised+random"), mean, strict=False):
+        assert cell.endswith(f"{value / 0.5:.1f} % of full")
+    assert "full supervision 50.0" in full.text
+
+
+def test_published_curves_are_drawn_beside(finished, tmp_path):
+    curve = {"label": "Somebody 2021", "images": [4, 9], "ap": [20.0, 43.21]}
+    with_curve = Page(write_report([copy_run(finished, tmp_path, published=[curve])]))
+    assert "Somebody 2021: 9 images, 43.21 %" in with_curve.text
+    assert "Somebody 2021" in (tmp_path / "copied" / "curves.svg").read_text(encoding="utf-8")
+
+
+def test_hostile_names_are_escaped(finished, tmp_path):
+    hostile = '<script>alert("x")</script>'
+    curve = {"label": f"</svg>{hostile}", "images": [4], "ap": [20.0]}
+    run = copy_run(finished, tmp_path, published=[curve])
+    for path in run.glob("arms/**/metrics.json"):
+        metrics = json.loads(path.read_text())
+        metrics["per_class"] = {f"{hostile}{name}": value for name, value in metrics["per_class"].items()}
+        path.write_text(json.dumps(metrics))
+    escaped = Page(write_report([run]))
+    assert escaped.tags.count("script") == 1  # the page's own
+    assert escaped.text.count(hostile) >= 3 + 1
+    assert hostile not in escaped.source
+
+
+def test_several_runs_share_one_page(finished, tmp_path):
+    other = copy_run(finished, tmp_path, name="other")
+    out = tmp_path / "both" / "page.html"
+    assert write_report([finished[0], other], out) == out
+    both = Page(out)
+    assert both.source.count("<article") == 2
+    assert "other: supervised+random" in both.text  # in the curves of both together: they have the same data
+    assert [ref for ref in both.references if not ref.startswith(("data:", "#"))] == []
+    with open(out.parent / "results.csv", newline="") as file:
+        assert {row["run"] for row in csv.DictReader(file)} == {"tiny", "other"}
+    identifiers = re.findall(r'\bid="([^"]+)"', both.source)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_without_models_all_else_is_reported(finished, tmp_path):
+    run = copy_run(finished, tmp_path)
+    for model in run.glob("**/model.safetensors"):
+        model.unlink()
+    bare = Page(write_report([run]))
+    assert "Images or models are not at hand" in bare.text and "model.safetensors" in bare.text
+    assert bare.row(0, ARMS[0]) == Page(finished[0] / "report.html").row(0, ARMS[0])
+
+
+def test_a_run_half_done_is_reported_as_such(finished, tmp_path):
+    run = copy_run(finished, tmp_path)
+    shutil.rmtree(run / "arms" / "miaod+miaod" / "seed1" / "cycle2")
+    assert "1 of 22 cells are not finished" in Page(write_report([run])).text
+
+
+def test_files_for_a_paper_lie_beside(finished):
+    run = finished[0]
+    assert ElementTree.parse(run / "curves.svg").getroot().tag.endswith("svg")
+    with Image.open(run / "curves.png") as image:
+        assert image.width >= 1200
+    lines = (run / "results.md").read_text(encoding="utf-8").splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + len(ARMS) and len({line.count("|") for line in table}) == 1
+
+
+def test_the_same_run_gives_the_same_bytes(finished, tmp_path):
+    for name in ("a", "b"):
+        write_report([finished[0]], tmp_path / name / "report.html")
+    for name in ("report.html", "curves.svg", "curves.png", "results.md", "results.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_versions_and_hardware_are_recorded_once_and_shown(finished, page):
+    recorded = json.loads((finished[0] / "environment.json").read_text())
+    assert len(recorded) == 1 and recorded[0]["jobs"] == 2 and recorded[0]["packages"]["torch"]
+    assert f"torch {recorded[0]['packages']['torch']}" in " ".join(page.text.split())
+
+
+def test_a_missing_run_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["miaod", "report", str(tmp_path / "nothing")])
+    from miaod_plugin.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        f"miaod: {tmp_path / 'nothing'}: not the folder of a run (no config.yaml); give one such as runs/digits\n"
+    )
+
+
+def test_the_command_prints_the_path_of_the_page(finished, tmp_path):
+    out = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["report", str(finished[0]), "--out", str(out), "--reference", "miaod+miaod"])
+    assert result.exit_code == 0 and result.stdout.strip() == str(out)
+    assert "Differences to miaod+miaod" in Page(out).text
+
+
+def test_an_unknown_reference_is_refused_with_a_suggestion(finished):
+    with pytest.raises(ConfigError, match=r"no arm 'supervised\+randon'.*supervised\+random"):
+        write_report([finished[0]], reference="supervised+randon")
+
+
+def test_a_run_without_results_is_refused(finished, tmp_path):
+    run = tmp_path / "empty"
+    run.mkdir()
+    shutil.copy(finished[0] / "config.yaml", run)
+    with pytest.raises(ConfigError, match="no cycle is finished yet"):
+        write_report([run])
