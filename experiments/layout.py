@@ -2,7 +2,8 @@
 
 runs/NAME/
     config.yaml data.json       the resolved experiment, and a digest of its data
-    results.csv curves.png run.log tensorboard/ARM/seedK/
+    environment.json            versions and hardware
+    report.html results.csv results.md curves.png curves.svg run.log tensorboard/ARM/seedK/
     shared/seedK/TRAINING/      the cycle-0 model that all arms of this training start from, or full supervision
     arms/ARM/seedK/cycleN/      labelled.txt unlabelled.txt losses.jsonl training.json model.safetensors
                                 selected.csv metrics.json (written last: with it, the cycle is finished)

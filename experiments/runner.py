@@ -68,10 +68,11 @@ def run_experiment(
             failures = _work(experiment, display)
         write_results(run)
         if collect(run):
+            report = write_report([run.root], train=train)
             console.print(results_table(run))
-            console.print(f"results      {run.root / 'results.csv'}", soft_wrap=True, highlight=False)
-            console.print(f"TensorBoard  {run.root / 'tensorboard'}", soft_wrap=True, highlight=False)
-            console.print(f"report       {write_report([run.root], train=train)}", soft_wrap=True, highlight=False)
+            for name in ("results.csv", "curves.png", "tensorboard"):
+                console.print(f"{name:12s} {run.root / name}", soft_wrap=True, highlight=False)
+            console.print(f"report       {report}", soft_wrap=True, highlight=False)
     return failures
 
 
