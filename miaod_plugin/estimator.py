@@ -27,7 +27,8 @@ class ObjectDetector(BaseEstimator):
     Parameters
     ----------
     detector : str or callable
-        A registered detector's name, or a callable ``(num_classes, **detector_options) -> Detector``.
+        A registered detector's name, ``"torchvision:NAME"`` for a model of torchvision's as it is (supervised only), or
+        a callable ``(num_classes, **detector_options) -> Detector``.
     classes : sequence of str, optional
         Class names in label order. Without it, the classes are numbered up to the largest label given to `fit`.
     detector_options : dict, optional
@@ -225,7 +226,7 @@ class ObjectDetector(BaseEstimator):
 
     @classmethod
     def load(cls, path, detector: Callable | None = None) -> "ObjectDetector":
-        """Read a detector that `save` wrote; runs no code from the file.
+        """Read a detector of this class, or one derived from it, that `save` wrote; runs no code from the file.
 
         Parameters
         ----------
