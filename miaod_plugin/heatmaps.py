@@ -15,14 +15,15 @@ def image_maps(values: Tensor, features: Features) -> list[Tensor]:
     """Return a map over each image of the largest value among the instances that are centred there.
 
     Each level becomes a grid with the largest value of each cell's anchors, is interpolated between the anchors'
-    centres, and the maps of the levels are merged by their maximum.
+    centres, and the maps of the levels are merged by their maximum. Where each image has instances of its own
+    (proposals), each one's value fills its box.
 
     Parameters
     ----------
     values : Tensor, (B, A)
         A value per instance, all levels in order.
     features : Features
-        Of the same batch; levels are grids of anchors.
+        Of the same batch; levels are grids of anchors, or each image has its own.
 
     Returns
     -------
@@ -34,21 +35,35 @@ def image_maps(values: Tensor, features: Features) -> list[Tensor]:
     MiaodError
         If the instances are not the anchors of the feature maps' cells.
     """
+    given_and_resized = list(zip(features.original_sizes, features.image_sizes, strict=True))
+    if features.anchors.dim() == 3:
+        return [_fill(*image) for image in zip(values.float(), features.anchors, given_and_resized, strict=True)]
     shapes = [tuple(level.shape[-2:]) for level in features.maps]
-    if values.shape[1] != len(features.anchors) or len(features.anchors) % sum(h * w for h, w in shapes):
+    uniform = len(features.anchors) // sum(h * w for h, w in shapes)
+    per_cell = features.anchors_per_cell or [uniform] * len(shapes)
+    sizes = [h * w * count for (h, w), count in zip(shapes, per_cell, strict=True)]
+    if not values.shape[1] == len(features.anchors) == sum(sizes):
         raise MiaodError(
             f"a heatmap needs the same number of anchors in every cell; got {values.shape[1]} values and"
             f" {len(features.anchors)} anchors for feature maps of {shapes}"
         )
-    per_cell = len(features.anchors) // sum(h * w for h, w in shapes)
-    sizes = [h * w * per_cell for h, w in shapes]
     levels = list(zip(values.float().split(sizes, dim=1), features.anchors.split(sizes), shapes, strict=True))
     return [
         torch.stack(
             [_spread(level[i], anchors, shape, given, resized) for level, anchors, shape in levels],
         ).amax(dim=0)
-        for i, (given, resized) in enumerate(zip(features.original_sizes, features.image_sizes, strict=True))
+        for i, (given, resized) in enumerate(given_and_resized)
     ]
+
+
+def _fill(values: Tensor, boxes: Tensor, given_and_resized: tuple) -> Tensor:
+    """Return a map of the given image with the largest value of the boxes ``(P, 4)`` over each pixel."""
+    (height, width), resized = given_and_resized
+    heat = values.new_zeros(height, width)
+    scale = boxes.new_tensor([width / resized[1], height / resized[0]]).repeat(2)
+    for value, (x1, y1, x2, y2) in zip(values, (boxes * scale).round().int().tolist(), strict=True):
+        heat[y1:y2, x1:x2] = heat[y1:y2, x1:x2].clamp(min=value)
+    return heat
 
 
 def _spread(values: Tensor, anchors: Tensor, shape: tuple, given: tuple, resized: tuple) -> Tensor:

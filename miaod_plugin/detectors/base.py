@@ -28,6 +28,8 @@ class Features:
         ``boxes`` and ``labels`` per image in pixels of the resized images.
     valid : list of Tensor of bool, each (B, A_l), or None
         Instances on the image rather than on padding; ``None`` when nothing was padded.
+    anchors_per_cell : list of int, or None
+        Anchors in each cell of each map; ``None`` when it is the same number in all.
     """
 
     maps: list[Tensor]
@@ -36,6 +38,7 @@ class Features:
     original_sizes: list[tuple[int, int]]
     targets: list[dict[str, Tensor]] | None = None
     valid: list[Tensor] | None = None
+    anchors_per_cell: list[int] | None = None
 
 
 class Detector(nn.Module):

@@ -73,7 +73,9 @@ class SSDDetector(Detector):
         batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
         maps = list(self.ssd.backbone(batch.tensors).values())
         anchors = self.ssd.anchor_generator(batch, maps)[0]  # the same for every image
-        return Features(maps, anchors, batch.image_sizes, original_sizes, targets)
+        features = Features(maps, anchors, batch.image_sizes, original_sizes, targets)
+        features.anchors_per_cell = self.anchors_per_cell
+        return features
 
     def build_classifier(self, num_classes: int) -> nn.Module:
         head = self.build_classification_head(self.channels, self.anchors_per_cell, num_classes)

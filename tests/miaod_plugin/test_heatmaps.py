@@ -46,6 +46,27 @@ def test_the_map_has_the_pixels_of_the_image_as_it_was_given():
     assert heat.shape == (64, 128) and abs(peak[0] - 24) <= 1 and abs(peak[1] - 88) <= 1
 
 
+def test_levels_may_differ_in_their_anchors_per_cell():
+    features = two_levels()
+    features.anchors = torch.cat([features.anchors[:64:2], features.anchors[64:]])  # one a cell, then two
+    features.anchors_per_cell = [1, 2]
+    values = torch.zeros(1, 48)
+    values[0, 1 * 8 + 5] = 1.0
+    values[0, 32 + 2 * 4 :] = 2.0  # the coarse level's second row
+    heat = image_maps(values, features)[0]
+    assert heat[12, 44] > 0.8 and heat[24, 32] == 2.0 and heat[0, 0] == 0
+
+
+def test_proposals_fill_their_boxes_with_the_largest_value():
+    boxes = torch.tensor([[[0.0, 0, 16, 8], [8, 4, 32, 16]]])
+    features = Features([torch.zeros(1, 2, 5)], boxes, [(16, 32)], [(32, 64)])
+    heat = image_maps(torch.tensor([[1.0, 2.0]]), features)[0]
+    expected = torch.zeros(32, 64)
+    expected[:16, :32] = 1
+    expected[8:, 16:] = 2
+    assert torch.equal(heat, expected)
+
+
 def test_instances_that_are_no_grid_are_refused():
     with pytest.raises(MiaodError, match="same number of anchors in every cell"):
         image_maps(torch.zeros(1, 79), two_levels())
