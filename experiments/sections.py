@@ -103,8 +103,7 @@ class Detector(Section):
     @field_validator("name")
     @classmethod
     def _registered(cls, name: str) -> str:
-        if name not in registered(DETECTORS):
-            raise ValueError(f"unknown detector {name!r}{did_you_mean(name, registered(DETECTORS))}")
+        find(DETECTORS, name)
         return name
 
     @model_validator(mode="after")
