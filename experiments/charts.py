@@ -97,8 +97,8 @@ def differences(
     points = [point for one in series for point in one.points]
     y_range, y_ticks = _axis([0.0] + [point.mean for point in points], points, -1.0, 1.0, signed=True)
     frame = Frame(width, 340 if width > 500 else 300, (-0.5, len(groups) - 0.5), y_range, left=46)
-    every = 1 if len(groups) * 44 <= width else 2
-    labels = [(n, label) for n, label in enumerate(groups) if n % every == 0 or n == len(groups) - 1]
+    every = math.ceil(len(groups) * 54 / width)
+    labels = [(n, label) for n, label in enumerate(groups) if (len(groups) - 1 - n) % every == 0]
     zero = Markup('<line x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}" stroke="{}" stroke-width="1.2"/>').format(
         frame.left, frame.width - frame.right, INK, y=frame.y(0)
     )
@@ -216,7 +216,7 @@ def _level(frame: Frame, value: float, label: str) -> Markup:
     line = Markup(
         '<line x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}" stroke="{}" stroke-dasharray="2 4" stroke-width="1.3"/>'
     )
-    return line.format(frame.left, frame.width - frame.right, INK, y=y) + _halo(frame.left + 4, y - 6, label, "start")
+    return line.format(frame.left, frame.width - frame.right, INK, y=y) + _halo(frame.left + 4, y - 6, label)
 
 
 def _published(frame: Frame, label: str, curve: Sequence[tuple[float, float]]) -> Markup:
@@ -227,7 +227,7 @@ def _published(frame: Frame, label: str, curve: Sequence[tuple[float, float]]) -
         "<title>{}: {:,.0f} images, {:.2f} %</title></circle>"
     )
     dots = [dot.format(*place, label, x, 100 * y) for place, (x, y) in zip(places, curve, strict=True)]
-    return line + Markup("").join(dots) + _halo(places[-1][0], places[-1][1] - 9, label, "end")
+    return line + Markup("").join(dots)
 
 
 def _path(places: Sequence[tuple[float, float]], look: int) -> Markup:
@@ -268,10 +268,10 @@ def _text(x: float, y: float, text: str, anchor: str) -> Markup:
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" style="{}">{}</text>').format(x, y, anchor, FONT, text)
 
 
-def _halo(x: float, y: float, text: str, anchor: str) -> Markup:
+def _halo(x: float, y: float, text: str) -> Markup:
     """Text that stays readable over lines."""
     style = f"{FONT};paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round"
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" style="{}">{}</text>').format(x, y, anchor, style, text)
+    return Markup('<text x="{:.1f}" y="{:.1f}" style="{}">{}</text>').format(x, y, style, text)
 
 
 def _svg(frame: Frame, label: str, parts: Sequence[Markup]) -> Markup:

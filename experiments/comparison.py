@@ -11,7 +11,6 @@ from miaod_plugin.errors import ConfigError, did_you_mean
 from miaod_plugin.experiments import statistics
 from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines
 from miaod_plugin.experiments.results import collect, full_supervision, score_name
-from miaod_plugin.experiments.trainings import training_of
 
 DEFAULT_REFERENCE = "supervised", "random"
 
@@ -128,7 +127,7 @@ def compare_runs(comparisons: dict[str, Comparison], reference: str) -> Comparis
 
 def last_finished(run: Run, arm: str, seed: int) -> Cell | None:
     """Return the latest finished cycle of an arm and seed."""
-    cells = [cell for cell in run.arm_cells() if (cell.arm, cell.seed) == (arm, seed) and _scored(run, cell)]
+    cells = [cell for cell in _cells(run, arm, seed) if _scored(run, cell)]
     return cells[-1] if cells else None
 
 
@@ -166,10 +165,9 @@ def overlap(run: Run, arms: list[str]) -> dict | None:
     chance, cycle = [], None
     for seed in run.config.seeds:
         labelled = {}
-        for arm in run.config.arms:
-            cells = [Cell(seed, n, training_of(arm), arm.name) for n in range(len(run.config.budgets))]
-            labelled[arm.name] = [read_lines(run.folder(c) / "labelled.txt") for c in cells if _scored(run, c)]
-        labelled = {arm: cycles for arm, cycles in labelled.items() if arm in arms}
+        for arm in arms:
+            finished = [cell for cell in _cells(run, arm, seed) if _scored(run, cell)]
+            labelled[arm] = [read_lines(run.folder(cell) / "labelled.txt") for cell in finished]
         n_cycles = min(map(len, labelled.values()))
         if n_cycles < 2 or len(labelled) < 2:
             continue
@@ -204,8 +202,8 @@ def class_balance(run: Run, arms: list[str], train: DetectionData) -> dict:
     for arm in arms:
         counts, divergences = [], []
         for seed in run.config.seeds:
-            cells = [cell for cell in run.arm_cells() if (cell.arm, cell.seed) == (arm, seed)]
-            picked = [p["id"] for cell in cells if _asked(run, cell) for p in selected_ids(run, cell)]
+            asked = [cell for cell in _cells(run, arm, seed) if (run.folder(cell) / "selected.csv").exists()]
+            picked = [one["id"] for cell in asked for one in selected_ids(run, cell)]
             if picked:
                 counts.append(statistics.class_counts(train.y[[row_of[name] for name in picked]], n_classes))
                 divergences.append(statistics.class_balance(counts[-1], pool)["kl"])
@@ -223,5 +221,5 @@ def _scored(run: Run, cell: Cell) -> bool:
     return (run.folder(cell) / "metrics.json").exists()
 
 
-def _asked(run: Run, cell: Cell) -> bool:
-    return (run.folder(cell) / "selected.csv").exists()
+def _cells(run: Run, arm: str, seed: int) -> list[Cell]:
+    return [Cell(seed, cycle, run.trainings[arm], arm) for cycle in range(len(run.config.budgets))]

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,21 @@ class Run:
         self.config = config
         self.root = Path(out) / config.name
 
+    @cached_property
+    def trainings(self) -> dict[str, str]:
+        """The training of each arm, by name, in the order of the experiment file."""
+        return {arm.name: training_of(arm) for arm in self.config.arms}
+
     def shared_cells(self) -> list[Cell]:
         """Return the cycle-0 trainings, each of which serves every arm of its seed and training, and the references."""
-        trainings = list(dict.fromkeys(training_of(arm) for arm in self.config.arms))
+        trainings = list(dict.fromkeys(self.trainings.values()))
         trainings += [FULL_SUPERVISION] * self.config.full_supervision
         return [Cell(seed, 0, training) for seed in self.config.seeds for training in trainings]
 
     def next_cells(self, cell: Cell) -> list[Cell]:
         """Return the cells that can start once `cell` is finished."""
         if not cell.arm:
-            arms = [arm.name for arm in self.config.arms if training_of(arm) == cell.training]
+            arms = [arm for arm, training in self.trainings.items() if training == cell.training]
             return [Cell(cell.seed, 0, cell.training, arm) for arm in arms]
         following = cell.cycle + 1
         return [Cell(cell.seed, following, cell.training, cell.arm)] if following < len(self.config.budgets) else []
@@ -74,8 +80,8 @@ class Run:
     def arm_cells(self) -> list[Cell]:
         """Return every cycle of every arm and seed, in the order of the experiment file."""
         return [
-            Cell(seed, cycle, training_of(arm), arm.name)
-            for arm in self.config.arms
+            Cell(seed, cycle, training, arm)
+            for arm, training in self.trainings.items()
             for seed in self.config.seeds
             for cycle in range(len(self.config.budgets))
         ]

@@ -31,8 +31,15 @@ def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) ->
         _draw(axes, run, comparison)
         n_seeds = len(comparison.seeds)
         spread = f"mean and 95 % interval of {n_seeds} seeds" if n_seeds > 1 else "one seed, no interval"
-        axes.set_title(f"{name}: {spread}", loc="left", fontsize=10, pad=12 + 14 * ((len(comparison.arms) + 1) // 2))
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, fontsize=9, handlelength=3.2)
+        legend = {
+            "loc": "lower left",
+            "bbox_to_anchor": (-0.02, 1.0),
+            "ncols": 2,
+            "frameon": False,
+            "handlelength": 3.2,
+        }
+        entries = len(axes.legend(fontsize=9, **legend).get_texts())
+        axes.set_title(f"{name}: {spread}", loc="left", fontsize=10, pad=12 + 14 * ((entries + 1) // 2))
     for suffix in ("svg", "png"):
         path = folder / f"curves.{suffix}"
         with atomic_path(path) as temporary, rc_context(REPEATABLE):
@@ -45,6 +52,7 @@ def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
     x = {"images": "images", "boxes": "boxes", "seconds": "spent"}[unit]
     step = 0.012 * (max(row[x] for row in comparison.rows) - min(row[x] for row in comparison.rows))
     shown = [comparison.full["mean"]] * (comparison.full["mean"] is not None)
+    ends = []  # of the intervals
     for number, (arm, rows) in enumerate(comparison.table(x).items()):
         look = {"color": COLOURS[number % 8], "marker": MARKERS[number % 8]}
         mean = [100 * row["mean"] for row in rows]
@@ -57,6 +65,7 @@ def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
             shift = (number - (len(comparison.arms) - 1) / 2) * step
             half = [100 * (row["high"] - row["mean"]) for row in spread]
             places = [row[x] + shift for row in spread], [100 * row["mean"] for row in spread]
+            ends += [end for row in spread for end in (row["low"], row["high"])]
             axes.errorbar(*places, half, fmt="none", ecolor=look["color"], elinewidth=1, capsize=2.5, alpha=0.7)
         shown += [row["mean"] for row in rows]
     if comparison.full["mean"] is not None:
@@ -68,9 +77,11 @@ def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
             curve.images, curve.ap, color="0.55", marker="o", markerfacecolor="white", label=curve.label, zorder=1
         )
         shown += [ap / 100 for ap in curve.ap]
-    low, high = 100 * min(shown), 100 * max(shown)
-    reach = 0.3 * max(high - low, 2.0)  # wide intervals of few seeds are cut off rather than flatten the curves
-    axes.set_ylim(max(0.0, low - reach), min(100.0, high + reach))
+    low, high = min(shown), max(shown)
+    reach = 0.3 * max(high - low, 0.02)  # wide intervals of few seeds are cut off rather than flatten the curves
+    low, high = max(min([low, *ends]), low - reach), min(max([high, *ends]), high + reach)
+    pad = 0.06 * max(high - low, 0.02)
+    axes.set_ylim(100 * max(0.0, low - pad), 100 * min(1.0, high + pad))
     axes.set_xlabel(run.config.budget.words.capitalize())
     axes.set_ylabel(f"{comparison.score_label} (%)")
     if unit == "images":
