@@ -16,7 +16,7 @@ from miaod_plugin.experiments.schema import ExperimentConfig
 
 @dataclass(frozen=True)
 class State:
-    """Where a run is: ``running``, ``finished``, ``partly``, ``failed`` (an error stopped a cell), or ``unreadable``."""
+    """Where a run is: ``running``, ``finished``, ``partly``, ``failed`` (a cell was stopped), or ``unreadable``."""
 
     name: str
     state: str

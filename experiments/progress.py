@@ -1,6 +1,7 @@
 """What a person sees while an experiment runs: bars on a terminal, plain lines elsewhere and in ``run.log``."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -65,9 +66,9 @@ class Display:
         self._bars.update(self._whole, completed=self._done, stage=self._count())
 
     def say(self, line: str) -> None:
-        """Print a line above the bars and append it, with the time, to ``run.log``."""
+        """Print a line above the bars and append it, with the time, to ``run.log`` where the disk has room for it."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-        with open(self._log, "a", encoding="utf-8") as log:
+        with suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
     def _count(self) -> str:

@@ -1,6 +1,7 @@
 """Worker processes: each loads the data once and then runs the cycles it is given."""
 
 import contextlib
+import errno
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -118,9 +119,11 @@ def _run(cell: Cell) -> Failure | None:
         run_cycle(_experiment, cell, report)
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            message = f"no space left on the disk of {_experiment.run.root}; make room and run the same command again"
+        elif not isinstance(error, MiaodError):
+            message = f"{type(error).__name__}: {message}"
         with contextlib.suppress(OSError):  # the disk may be full
             write_json(error_file, {"error": type(error).__name__, "message": message, "trace": traceback.format_exc()})
-        if not isinstance(error, MiaodError):
-            message = f"{type(error).__name__}: {message}"
         return Failure(cell, message, by_user=isinstance(error, DataError | ConfigError))
     return None

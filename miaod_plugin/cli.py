@@ -177,7 +177,7 @@ def main() -> None:
         print(f"miaod: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR):
             raise
         print(f"miaod: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)

@@ -136,9 +136,11 @@ def pseudo_labels(
 def image_classification_loss(scores: Tensor, multi_hot: Tensor) -> Tensor:
     """Return the binary cross entropy of image scores against the classes present, mean over ``(B, C)`` -> scalar.
 
-    Section 3.3 of the paper.
+    Section 3.3 of the paper. Scores that are not finite give ``nan``, like every other loss.
     """
-    return F.binary_cross_entropy(scores, multi_hot)
+    broken = scores.isnan()  # torch's function would raise, and on a GPU end the process's use of it
+    loss = F.binary_cross_entropy(scores.masked_fill(broken, 0.5), multi_hot)
+    return loss.masked_fill(broken.any(), torch.nan)
 
 
 def pseudo_label_loss(scores: Tensor, labels: Tensor, per_image: bool = True) -> Tensor:

@@ -3,12 +3,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from matplotlib.image import imread
+from processes import miaod, start_until, wait_for_end
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 
@@ -205,48 +203,11 @@ def test_a_cell_that_fails_leaves_the_others_alone(tmp_path):
     assert not (blocked.parent / "error.json").exists()
 
 
-def miaod(*arguments, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "miaod_plugin", *map(str, arguments)], check=False, **options)
-
-
-def children(pid: int) -> set[int]:
-    """Return the processes whose parent is `pid`."""
-    found = set()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as stat:
-                    parent = int(stat.read().rsplit(")", 1)[1].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == pid:
-                found.add(int(entry))
-    return found
-
-
-def start_until(folder, pattern: str, **changes) -> tuple[subprocess.Popen, set[int]]:
-    """Start the tiny experiment in a process group of its own and wait until a file of the run appears."""
-    path, runs = write_experiment(folder, **changes), folder / "runs"
-    command = [sys.executable, "-m", "miaod_plugin", "run", str(path), "--out", str(runs)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(runs.glob(pattern)):
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
-        time.sleep(0.01)
-    return process, children(process.pid)
-
-
-def wait_for_end(pids: set[int]) -> None:
-    deadline = time.monotonic() + 20
-    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
-        assert time.monotonic() < deadline, "workers outlived their parent"
-        time.sleep(0.05)
-
-
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds child processes in /proc")
 def test_a_killed_run_takes_its_workers_along_and_goes_on_to_the_same_results(finished, tmp_path):
     often = {"training": {**TINY["training"], "checkpoint_seconds": 0}}
-    process, workers = start_until(tmp_path, "tiny/arms/*/*/cycle1/half_trained.ckpt", **often)
+    path, runs = write_experiment(tmp_path, **often), tmp_path / "runs"
+    process, workers = start_until(path, runs, "tiny/arms/*/*/cycle1/half_trained.ckpt")
     process.kill()
     process.communicate()
     assert workers
@@ -264,7 +225,7 @@ def test_a_killed_run_takes_its_workers_along_and_goes_on_to_the_same_results(fi
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds child processes in /proc")
 def test_a_run_in_progress_refuses_a_second_process_and_ends_cleanly_on_ctrl_c(tmp_path):
-    process, workers = start_until(tmp_path, "tiny/shared/*/*/losses.jsonl")
+    process, workers = start_until(write_experiment(tmp_path), tmp_path / "runs", "tiny/shared/*/*/losses.jsonl")
     second = miaod("run", tmp_path / "tiny.yaml", "--out", tmp_path / "runs", capture_output=True, text=True)
     assert second.returncode == 2
     assert second.stderr.strip().endswith("another process is working on this run; let it end first")

@@ -133,3 +133,13 @@ def test_an_image_without_pseudo_label_drops_only_itself_when_masked_per_image()
     nothing = mil.pseudo_label_loss(scores, torch.zeros(2, 2))
     nothing.backward()
     assert nothing.item() == 0 and (scores.grad == 0).all()
+
+
+def test_scores_that_are_not_numbers_give_a_loss_that_is_none():
+    scores = torch.tensor([[0.3, torch.nan], [0.2, 0.9]], requires_grad=True)
+    assert mil.image_classification_loss(scores, torch.ones(2, 2)).isnan()
+    whole = torch.tensor([[0.3, 0.5], [0.2, 0.9]], requires_grad=True)
+    loss = mil.image_classification_loss(whole, torch.ones(2, 2))
+    assert loss == torch.nn.functional.binary_cross_entropy(whole, torch.ones(2, 2))
+    loss.backward()
+    torch.testing.assert_close(whole.grad, -1 / (4 * whole.detach()))

@@ -1,0 +1,51 @@
+"""The command as a process of its own, to be killed in the middle of its work."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def miaod(*arguments, **options) -> subprocess.CompletedProcess:
+    """Run the command to its end."""
+    return subprocess.run([sys.executable, "-m", "miaod_plugin", *map(str, arguments)], check=False, **options)
+
+
+def start(yaml: Path, runs: Path) -> subprocess.Popen:
+    """Start a run in a process group of its own."""
+    command = [sys.executable, "-m", "miaod_plugin", "run", str(yaml), "--out", str(runs)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def start_until(yaml: Path, runs: Path, pattern: str) -> tuple[subprocess.Popen, set[int]]:
+    """Start a run and wait until a file appears in it; return the process and its children."""
+    process = start(yaml, runs)
+    deadline = time.monotonic() + 120
+    while not list(runs.glob(pattern)):
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+        time.sleep(0.01)
+    return process, children(process.pid)
+
+
+def children(pid: int) -> set[int]:
+    """Return the processes whose parent is `pid`."""
+    found = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as stat:
+                    parent = int(stat.read().rsplit(")", 1)[1].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == pid:
+                found.add(int(entry))
+    return found
+
+
+def wait_for_end(pids: set[int]) -> None:
+    """Wait until none of the processes is there any more."""
+    deadline = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, "workers outlived their parent"
+        time.sleep(0.05)
