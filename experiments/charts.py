@@ -137,9 +137,11 @@ def bars(series: Sequence[Series], x_label: str, width: int) -> Markup:
             ]
             if point.low is not None:
                 x0, x1 = (frame.x(min(max(value, 0.0), high)) for value in (point.low, point.high))
-                marks.append(_line(x0, y + 0.5, x1, y + 0.5, INK, 1.4))
                 ends = [x for x, value in ((x0, point.low), (x1, point.high)) if 0 <= value <= high]
-                marks += [_line(x, y - 4, x, y + 5, INK, 1.4) for x in ends]
+                lines = [_line(x0, y + 0.5, x1, y + 0.5, INK, 1.4)] + [
+                    _line(x, y - 4, x, y + 5, INK, 1.4) for x in ends
+                ]
+                marks.append(Markup('<g class="interval">{}</g>').format(Markup("").join(lines)))
             dot = Markup('<circle cx="{:.1f}" cy="{}" r="2.6" fill="#fff" stroke="{}" stroke-width="1"/>')
             marks += [dot.format(frame.x(value), y + 0.5, INK) for _, value in point.seeds]
             name = Markup(

@@ -29,12 +29,15 @@ class Comparison:
         The arm that the others are compared with.
     full : dict
         The score of full supervision over seeds, see `statistics.describe`; its mean is ``None`` without one.
+    x : str
+        The column that the budgets count: ``images``, ``boxes`` or ``spent`` (seconds).
     """
 
     rows: list[dict]
     score: str
     reference: str
     full: dict
+    x: str = "images"
 
     @property
     def score_label(self) -> str:
@@ -52,8 +55,9 @@ class Comparison:
     def cycles(self) -> list[int]:
         return sorted({row["cycle"] for row in self.rows})
 
-    def table(self, x: str = "images") -> dict[str, list[dict]]:
+    def table(self, x: str | None = None) -> dict[str, list[dict]]:
         """Return for each arm a row per cycle, see `statistics.budget_table`, with the seeds' own ``points`` (x, y)."""
+        x = x or self.x
         table = {arm: [] for arm in self.arms}
         for row in statistics.budget_table(self.rows, self.score, x, self.full["mean"]):
             points = [
@@ -64,19 +68,19 @@ class Comparison:
             table[row["arm"]].append(row | {"points": points})
         return table
 
-    def areas(self, x: str = "images") -> dict[str, dict]:
+    def areas(self) -> dict[str, dict]:
         """Return for each arm its area under the curve over seeds, described, with the seeds' own ``values``."""
-        areas = statistics.areas(self.rows, self.score, x)
+        areas = statistics.areas(self.rows, self.score, self.x)
         return {arm: statistics.describe([*own.values()]) | {"values": [*own.values()]} for arm, own in areas.items()}
 
     def paired(self) -> dict[str, list[dict]]:
         """Return for each other arm its differences to the reference, see `statistics.paired_table`."""
         table: dict[str, list[dict]] = {arm: [] for arm in self.arms if arm != self.reference}
-        for row in statistics.paired_table(self.rows, self.reference, self.score):
+        for row in statistics.paired_table(self.rows, self.reference, self.score, self.x):
             table[row["arm"]].append(row)
         return table
 
-    def saved(self, x: str = "images") -> dict[str, dict]:
+    def saved(self, x: str) -> dict[str, dict]:
         """Return how many labels each arm needs for the reference's final score, see `statistics.labels_saved`."""
         return statistics.labels_saved(self.rows, self.reference, self.score, x)
 
@@ -115,14 +119,15 @@ def compare(run: Run, reference: str | None = None) -> Comparison:
     usual = (row["arm"] for row in rows if (row["training"], row["strategy"]) == DEFAULT_REFERENCE)
     score = score_name(run)
     full = statistics.describe([*full_supervision(run).values()])
-    return Comparison(rows, score, reference or next(usual, arms[0]), full)
+    counted = {"images": "images", "boxes": "boxes", "seconds": "spent"}[run.config.budget.unit]
+    return Comparison(rows, score, reference or next(usual, arms[0]), full, counted)
 
 
 def compare_runs(comparisons: dict[str, Comparison], reference: str) -> Comparison:
     """Return the arms of several runs in one comparison, named ``run: arm``."""
     rows = [row | {"arm": f"{name}: {row['arm']}"} for name, one in comparisons.items() for row in one.rows]
     first = next(iter(comparisons.values()))
-    return Comparison(rows, first.score, reference, first.full)
+    return Comparison(rows, first.score, reference, first.full, first.x)
 
 
 def last_finished(run: Run, arm: str, seed: int) -> Cell | None:

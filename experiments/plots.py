@@ -48,8 +48,7 @@ def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) ->
 
 
 def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
-    unit = run.config.budget.unit
-    x = {"images": "images", "boxes": "boxes", "seconds": "spent"}[unit]
+    x = comparison.x
     step = 0.012 * (max(row[x] for row in comparison.rows) - min(row[x] for row in comparison.rows))
     shown = [comparison.full["mean"]] * (comparison.full["mean"] is not None)
     ends = []  # of the intervals
@@ -84,7 +83,7 @@ def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
     axes.set_ylim(100 * max(0.0, low - pad), 100 * min(1.0, high + pad))
     axes.set_xlabel(run.config.budget.words.capitalize())
     axes.set_ylabel(f"{comparison.score_label} (%)")
-    if unit == "images":
+    if x == "images":
         axes.set_xticks(run.config.budgets if len(run.config.budgets) <= 8 else run.config.budgets[::2])
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -178,7 +178,7 @@ def _series(comparison: Comparison, x: str) -> list[charts.Series]:
 
 def _curves(run: Run | None, comparison: Comparison) -> list[dict]:
     """Return the learning curves against each amount of labels, in both widths."""
-    kinds = ["images", "boxes"] + ["spent"] * (run is not None and run.config.budget.unit == "seconds")
+    kinds = list(dict.fromkeys([comparison.x, "images", "boxes"]))
     curves = []
     for x in kinds:
         series = _series(comparison, x)
