@@ -34,6 +34,9 @@ POSTPROCESSING = {"score_thresh": 0.02, "nms_thresh": 0.45, "detections_per_img"
 # VGG's weights for detection expect pixels in 0..255, less their mean.
 VGG_MEAN = (0.48235, 0.45882, 0.40784)
 VGG_STD = (1 / 255, 1 / 255, 1 / 255)
+# Sides of default boxes of the six maps, and of one beyond, as shares of the image; the original's for VOC are
+# 0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05.
+SSD300_SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
 SMALLEST_SSD300 = 268  # pixels for which the last two of SSD300's six feature maps still have a cell
 
 
@@ -124,6 +127,7 @@ def ssd300_vgg16(
     image_mean: tuple[float, float, float] = VGG_MEAN,
     image_std: tuple[float, float, float] = VGG_STD,
     frozen_stages: int = 0,
+    scales: tuple[float, ...] = SSD300_SCALES,
 ) -> SSDDetector:
     """Return SSD300 with VGG-16, the paper's second detector (section 4.1).
 
@@ -137,6 +141,8 @@ def ssd300_vgg16(
         Normalisation of images in 0..1, as the backbone weights expect it.
     frozen_stages : int
         Backbone stages that do not train, counted from the image (0 to 5).
+    scales : tuple of seven floats
+        Sides of the default boxes of each map, and of one beyond, as shares of the image.
     """
     body = load_weights(vgg16, weights, VGG16_Weights.IMAGENET1K_FEATURES).features
     freeze_stages(body, VGG_STAGES, frozen_stages)
@@ -144,7 +150,8 @@ def ssd300_vgg16(
     ratios, steps = [[2], [2, 3], [2, 3], [2, 3], [2], [2]], [8, 16, 32, 64, 100, 300]
     if size < SMALLEST_SSD300:
         backbone.extra, ratios, steps = backbone.extra[:-2], ratios[:-2], steps[:-2]
-    scales = [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05][: len(ratios) + 1]
+    if len(scales) != len(SSD300_SCALES):
+        raise ConfigError(f"scales: {scales!r} is not allowed; give seven shares of the image")
     return SSDDetector(
         backbone,
         num_classes,
@@ -152,7 +159,9 @@ def ssd300_vgg16(
         SSDClassificationHead,
         size,
         # the steps, in pixels, hold for 300 only; without them centres follow from the feature maps' shapes
-        anchor_generator=DefaultBoxGenerator(ratios, scales=scales, steps=steps if size == 300 else None),
+        anchor_generator=DefaultBoxGenerator(
+            ratios, scales=list(scales[: len(ratios) + 1]), steps=steps if size == 300 else None
+        ),
         image_mean=image_mean,
         image_std=image_std,
         **POSTPROCESSING,

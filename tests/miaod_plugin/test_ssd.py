@@ -76,3 +76,12 @@ def test_weights_load_from_a_local_file(tmp_path):
 def test_a_reduced_tail_has_no_weights_to_download():
     with pytest.raises(ConfigError, match="reduced_tail"):
         ssdlite320_mobilenet_v3_large(2, reduced_tail=True)
+
+
+def test_the_default_boxes_have_the_scales_asked_for():
+    scales = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)  # the original's for VOC
+    detector = ssd300_vgg16(2, weights=None, size=64, scales=scales).double()
+    anchors = detector.features(images((64, 64), (64, 64))).anchors
+    torch.testing.assert_close(anchors[0, 2:] - anchors[0, :2], torch.tensor([6.4, 6.4], dtype=anchors.dtype))
+    with pytest.raises(ConfigError, match="seven shares"):
+        ssd300_vgg16(2, weights=None, scales=(0.1, 0.2))
