@@ -80,7 +80,9 @@ def learning_curves(
     frame = Frame(width, 400 if width > 500 else 330, (low - pad, high + pad), y_range)
     if x_ticks is None or (len(x_ticks) > 8 and width > 500) or (len(x_ticks) > 5 and width <= 500):
         x_ticks = [
-            x for x in MaxNLocator(8 if width > 500 else 4, integer=True).tick_values(low, high) if low <= x <= high
+            x
+            for x in MaxNLocator(8 if width > 500 else 4, steps=[1, 2, 2.5, 5, 10], integer=True).tick_values(low, high)
+            if low <= x <= high
         ]
     parts = [_axes(frame, x_label, y_label, [(x, f"{x:,.0f}") for x in x_ticks], y_ticks)]
     if full is not None:
