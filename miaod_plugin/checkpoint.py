@@ -17,13 +17,17 @@ from miaod_plugin.files import atomic_path
 class Checkpoint:
     """The file of a half-trained fit: tensors, and what they belong to. It is gone once the training is done."""
 
-    def __init__(self, settings, rounds: list, images: TrainingImages, options, seed: int):
+    def __init__(self, network: DetectionNetwork, settings, rounds: list, images: TrainingImages, options, seed: int):
         self.path = None if settings.checkpoint is None else Path(settings.checkpoint)
         self.seconds = settings.checkpoint_seconds
         self.saved_at = time.monotonic()
+        self.fingerprint = None
+        if self.path is None:
+            return
         without = {"checkpoint", "checkpoint_seconds", "on_step", "num_workers"}
         what = [{name: value for name, value in vars(settings).items() if name not in without}]
         what += [[asdict(stage) for stage in rounds], options and asdict(options), seed]
+        what += [[name, list(tensor.shape)] for name, tensor in network.state_dict().items()]
         self.fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True).encode() + images.digest()).hexdigest()
 
     def restore(self, network: DetectionNetwork, optimizer: Optimizer) -> tuple[int, dict]:

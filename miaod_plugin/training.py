@@ -73,7 +73,7 @@ def train(
     device = next(network.parameters()).device
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = new_optimizer(trainable, settings)
-    checkpoint = Checkpoint(settings, rounds, images, options, seed)
+    checkpoint = Checkpoint(network, settings, rounds, images, options, seed)
     start, means = checkpoint.restore(network, optimizer)
     keep_optimizer = options is None or options.keep_optimizer
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

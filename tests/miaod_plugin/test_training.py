@@ -145,12 +145,14 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path, mode, st
         assert torch.equal(tensor, cut.network_.state_dict()[name]), name
 
 
-def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path):
+@pytest.mark.parametrize("change", [{"random_state": 1}, {"learning_rate": 0.5}, {"detector_options": {"width": 8}}])
+def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path, change):
     common = dict(classes=DATA.classes, max_steps=4, checkpoint=tmp_path / "half.pt", checkpoint_seconds=0.0)
     with pytest.raises(KeyboardInterrupt):
         ObjectDetector("retinanet_tiny", **common, random_state=0, on_step=interrupted_after(2)).fit(DATA.X, DATA.y)
     steps = []
-    other = ObjectDetector("retinanet_tiny", **common, random_state=1, on_step=lambda r: steps.append(r["step"]))
+    changed = {"random_state": 0} | common | change
+    other = ObjectDetector("retinanet_tiny", **changed, on_step=lambda report: steps.append(report["step"]))
     other.fit(DATA.X, DATA.y)
     assert steps == [1, 2, 3, 4]
 
