@@ -1,6 +1,7 @@
 """The batches of a training: which images each step sees, read, moved to the device and flipped."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -74,14 +75,13 @@ def load_batches(
 def _shuffled(count: int, batch_size: int, seed: tuple[int, ...]) -> Iterator[list[int]]:
     """Yield batches of indices without end: permutation after permutation, each batch full and without repetition."""
     rng = np.random.default_rng(seed)
-    size, queue = min(batch_size, count), []
+    size, queue = min(batch_size, count), deque()
     while count:
         if len(queue) < size:
-            fresh = rng.permutation(count).tolist()
+            fresh, waiting = rng.permutation(count).tolist(), set(queue)
             # indices still queued go behind, so that none appears twice in the batch that spans two permutations
-            queue += [i for i in fresh if i not in queue] + [i for i in fresh if i in queue]
-        yield queue[:size]
-        queue = queue[size:]
+            queue.extend(sorted(fresh, key=waiting.__contains__))
+        yield [queue.popleft() for _ in range(size)]
 
 
 def _collate(items: list[tuple[Tensor, dict | None]]) -> tuple[list[Tensor], list[dict] | None]:
