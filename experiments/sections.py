@@ -30,6 +30,8 @@ def refuse_unknown(given: dict, known: set[str], what: str) -> dict:
 
 
 class Section(BaseModel):
+    """A part of an experiment file: no other keys, no other types."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -65,6 +67,8 @@ class Sizes(Section):
 
 
 class VocPart(Section):
+    """A file of ``ImageSets/Main``, of one or several years."""
+
     split: str
     years: list[int] | None = None
 
@@ -82,6 +86,8 @@ class Voc(Section):
 
 
 class CocoPart(Section):
+    """A JSON of annotations and the folder of its images."""
+
     annotations: str
     images: str
 
@@ -97,6 +103,8 @@ class Coco(Section):
 
 
 class Detector(Section):
+    """A registered detector, or one of torchvision's, and its options."""
+
     name: str
     options: dict[str, Any] = {}
 
@@ -178,6 +186,8 @@ class Budget(Section):
 
 
 class Evaluation(Section):
+    """How detections on the test images are scored."""
+
     metric: Literal["voc_11point", "voc_area", "coco"] = "voc_11point"
 
 

@@ -1,5 +1,6 @@
 """What a detector must offer to be trained and queried: the adapter contract, and the network MI-AOD builds from it."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,7 +42,7 @@ class Features:
     anchors_per_cell: list[int] | None = None
 
 
-class Detector(nn.Module):
+class Detector(nn.Module, ABC):
     """A detector seen as MI-AOD sees it: instances, with classifiers that can be built more than once.
 
     A subclass wraps a detection network and implements the methods below. Labels are ``0..num_classes-1`` without a
@@ -62,21 +63,22 @@ class Detector(nn.Module):
     background: bool = False
     supervised_only: bool = False
 
+    @abstractmethod
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
         """Resize and normalise the images (and their targets), and compute everything the classifiers need."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build_classifier(self, num_classes: int) -> nn.Module:
         """Return a freshly initialised classification head: feature maps -> logits per level, each ``(B, A_l, C)``.
 
         `num_classes` is the detector's own, or one more: background, of a softmax detector or a MIL head.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def box_outputs(self, features: Features) -> Tensor:
         """Return the box regression of every instance, ``(B, A, 4)``, or as many numbers as the detector needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
         """Return the named parts of the detection loss, the classification part averaged over the classifiers.
 
@@ -87,11 +89,10 @@ class Detector(nn.Module):
         features : Features
             With ``targets``; an image may have no box.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
         """Return ``boxes``, ``labels``, ``scores`` of each image in pixels of the image as given, best first."""
-        raise NotImplementedError
 
     def embeddings(self, features: Features) -> Tensor:
         """Return the average of each feature map over its image, levels side by side, ``(B, sum_l D_l)``."""
