@@ -5,11 +5,12 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
+from torch import Tensor
 
 from miaod_plugin.data import read_image
 from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.drawing import overlay
 from miaod_plugin.experiments.comparison import selected_ids
 from miaod_plugin.experiments.layout import Cell, Run
 from miaod_plugin.experiments.trainings import load_estimator
@@ -19,7 +20,6 @@ MOST, LEAST = 4, 2  # images shown from the top and the bottom of a query's rank
 HEATMAPS = 4
 LONGEST = 256  # pixels of a picture's longer side
 MIN_SCORE, MAX_BOXES = 0.3, 12  # of the predictions that are drawn
-COLOURS = "magma"  # read in the same order by colour-blind readers and in grey print
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def heatmaps(run: Run, arms: list[str], train: DetectionData) -> tuple[Cell, lis
     table = []
     for name, maps, prediction in zip(ids, passed["maps"], passed["detections"], strict=True):
         image = _picture(name, train, rows, prediction, name)
-        pixels = read_image(train.X[rows[name]]).permute(1, 2, 0).numpy()
+        pixels = read_image(train.X[rows[name]])
         heats = {kind: _heat_picture(name, pixels, heat) for kind, heat in maps.items()}
         table.append(HeatmapRow(image, heats))
     return cell, table
@@ -141,16 +141,12 @@ def _picture(name: str, train: DetectionData, rows: dict, prediction: dict, capt
     return Picture(name, _jpeg(pixels), *pixels.size, boxes, caption)
 
 
-def _heat_picture(name: str, pixels: np.ndarray, heat: np.ndarray) -> Picture:
+def _heat_picture(name: str, image: Tensor, heat: np.ndarray) -> Picture:
     """Return the map in colour, from 0 to its own maximum, over a pale grey copy of the image."""
-    top = float(heat.max())
-    colours = colormaps[COLOURS](heat / (top or 1.0))[..., :3]
-    grey = pixels.mean(axis=2, keepdims=True) / 255
-    blend = Image.fromarray(np.uint8(255 * (0.72 * colours + 0.28 * grey)))
+    blend = overlay(image, heat)
     scale = LONGEST / max(blend.size)
     size = (max(1, round(blend.width * scale)), max(1, round(blend.height * scale)))
-    blend = blend.resize(size, Image.Resampling.BICUBIC)
-    return Picture(name, _jpeg(blend), *size, [], f"max {top:.2g}")
+    return Picture(name, _jpeg(blend.resize(size, Image.Resampling.BICUBIC)), *size, [], f"max {heat.max():.2g}")
 
 
 def _jpeg(image: Image.Image) -> str:

@@ -5,6 +5,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
+HEAT = "magma"  # read in the same order by colour-blind readers and in grey print
 LEAST = 384  # pixels of a picture's shorter side; smaller images are enlarged
 # Okabe and Ito's palette, told apart by colour-blind readers.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -40,10 +41,10 @@ def draw_detections(image: torch.Tensor, detections: dict[str, np.ndarray], clas
 
 
 def overlay(image: torch.Tensor, heat: np.ndarray) -> Image.Image:
-    """Lay a map of non-negative values ``(H, W)`` over an image, brightest where it is largest."""
-    colour = colormaps["magma"](heat / max(heat.max(), 1e-12))[..., :3]
+    """Lay a map of non-negative values ``(H, W)`` over a pale grey copy of an image, brightest where it is largest."""
+    colour = colormaps[HEAT](heat / max(heat.max(), 1e-12))[..., :3]
     grey = image.float().mean(dim=0).numpy()[..., None] / 255
-    return _enlarged(Image.fromarray(np.rint(255 * (0.35 * grey + 0.65 * colour)).astype(np.uint8)))[0]
+    return _enlarged(Image.fromarray(np.rint(255 * (0.28 * grey + 0.72 * colour)).astype(np.uint8)))[0]
 
 
 def side_by_side(pictures: dict[str, Image.Image]) -> Image.Image:
