@@ -51,11 +51,17 @@ def map_batches(
     network.eval()
     with torch.inference_mode():
         for batch in loader:
-            outputs = network([image.to(device, non_blocking=True).float().div_(255) for image in batch])
-            for name, reducer in reducers.items():
-                rows[name].append(_to_cpu(reducer(outputs)))
+            images = [image.to(device, non_blocking=True).float().div_(255) for image in batch]
+            for name, row in _reduce(network, images, reducers).items():
+                rows[name].append(row)
     network.train(was_training)
     return {name: _stack(parts) for name, parts in rows.items()}
+
+
+def _reduce(network: DetectionNetwork, images: list[Tensor], reducers: Mapping) -> dict:
+    """Return each reducer's rows of one batch; the outputs of its instances are gone before the next batch begins."""
+    outputs = network(images)
+    return {name: _to_cpu(reducer(outputs)) for name, reducer in reducers.items()}
 
 
 def check_images(X) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The estimators as scikit-learn users know them, on disk, and what they say to wrong input."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -108,6 +109,18 @@ def test_map_pool_feeds_every_reducer_from_one_pass(detector):
     rows = detector.map_pool(DATA.X, {"count": count, "sizes": lambda outputs: outputs.image_sizes})
     assert batches == [4, 4, 2] and rows["count"].tolist() == [4] * 8 + [2] * 2
     assert rows["sizes"].dtype == object and rows["sizes"][0] == (64, 64)
+
+
+def test_only_one_batch_of_instance_outputs_is_in_memory_at_a_time(detector):
+    earlier, alive = [], []
+
+    def look(outputs):
+        alive.append(sum(batch() is not None for batch in earlier))
+        earlier.append(weakref.ref(outputs))
+        return outputs.embeddings
+
+    detector.set_params(score_batch_size=2).map_pool(DATA.X, {"embeddings": look})
+    assert alive == [0] * 5
 
 
 def test_the_batch_size_of_scoring_does_not_change_utilities(detector):
