@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import MobileNet_V2_Weights, ResNet, ResNet50_Weights, mobilenet_v2, resnet50
+from torchvision.models import MobileNet_V2_Weights, ResNet, ResNet50_Weights, WeightsEnum, mobilenet_v2, resnet50
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from miaod_plugin.errors import ConfigError
+from miaod_plugin.errors import ConfigError, did_you_mean
 
 # Stages end at strides 4, 8, 16 and 32; freezing counts them from the image.
 RESNET_STAGES = (("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",))
@@ -23,32 +23,49 @@ MOBILENET_V3_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0,
 VGG_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 9), (9, 16), (16, 23), (23, 30)))
 
 
-def resnet50_body(weights: str | Path | None, frozen_batch_norm: bool, frozen_stages: int) -> ResNet:
+class FixedStatisticsBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm that keeps its statistics also in training, while its scale and shift train."""
+
+    def train(self, mode: bool = True) -> "FixedStatisticsBatchNorm2d":
+        return super().train(False)
+
+
+BATCH_NORMS = {"frozen": FrozenBatchNorm2d, "fixed_statistics": FixedStatisticsBatchNorm2d, "trained": nn.BatchNorm2d}
+
+
+def batch_norm_layer(batch_norm: str) -> type[nn.Module]:
+    """Return the layer of a name in `BATCH_NORMS`."""
+    if batch_norm not in BATCH_NORMS:
+        raise ConfigError(f"batch_norm: {batch_norm!r} is not known{did_you_mean(str(batch_norm), BATCH_NORMS)}")
+    return BATCH_NORMS[batch_norm]
+
+
+def resnet50_body(weights: str | Path | None, batch_norm: str, frozen_stages: int) -> ResNet:
     """Return ResNet-50 with its first stages frozen."""
-    build = partial(resnet50, norm_layer=FrozenBatchNorm2d if frozen_batch_norm else nn.BatchNorm2d)
-    body = load_weights(build, weights, ResNet50_Weights.DEFAULT)
+    build = partial(resnet50, norm_layer=batch_norm_layer(batch_norm))
+    body = load_weights(build, weights, ResNet50_Weights)
     freeze_stages(body, RESNET_STAGES, frozen_stages)
     return body
 
 
 def resnet50_fpn(
     weights: str | Path | None,
-    frozen_batch_norm: bool,
+    batch_norm: str,
     frozen_stages: int,
     fpn_channels: int,
     p6_from: str = "pyramid",
 ) -> BackboneWithFPN:
     """Return ResNet-50 with pyramid levels P3 to P7; see `pyramid` for the parameters."""
-    body = resnet50_body(weights, frozen_batch_norm, frozen_stages)
+    body = resnet50_body(weights, batch_norm, frozen_stages)
     return pyramid(body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [512, 1024, 2048], fpn_channels, p6_from)
 
 
 def mobilenet_v2_fpn(
-    weights: str | Path | None, frozen_batch_norm: bool, frozen_stages: int, fpn_channels: int
+    weights: str | Path | None, batch_norm: str, frozen_stages: int, fpn_channels: int
 ) -> BackboneWithFPN:
     """Return MobileNetV2 (without its last 1 x 1 convolution) with pyramid levels P3 to P7; see `pyramid`."""
-    build = partial(mobilenet_v2, norm_layer=FrozenBatchNorm2d if frozen_batch_norm else nn.BatchNorm2d)
-    body = load_weights(build, weights, MobileNet_V2_Weights.DEFAULT).features
+    build = partial(mobilenet_v2, norm_layer=batch_norm_layer(batch_norm))
+    body = load_weights(build, weights, MobileNet_V2_Weights).features
     freeze_stages(body, MOBILENET_STAGES, frozen_stages)
     return pyramid(body, {"6": "0", "13": "1", "17": "2"}, [32, 96, 320], fpn_channels)
 
@@ -65,15 +82,18 @@ def pyramid(
     The first extra level, P6, is made from the pyramid's coarsest level, or with ``p6_from="backbone"`` from the stage
     below it.
     """
+    if p6_from not in ("pyramid", "backbone"):
+        raise ConfigError(f"p6_from: {p6_from!r} is not allowed; give 'pyramid' or 'backbone'")
     extra = LastLevelP6P7(out_channels if p6_from == "pyramid" else channels[-1], out_channels)
     extra.use_P5 = p6_from == "pyramid"
     return BackboneWithFPN(body, return_layers, channels, out_channels, extra_blocks=extra)
 
 
-def load_weights(build, weights: str | Path | None, default) -> nn.Module:
-    """Build a classification network with torchvision's weights (``"DEFAULT"``, downloaded), a local file's, or none.
+def load_weights(build, weights: str | Path | None, published: type[WeightsEnum]) -> nn.Module:
+    """Build a classification network with weights that torchvision publishes, a local file's, or none.
 
-    A file holds a state dict of the torchvision model, read without unpickling code (`weights_only`).
+    Published ones go by their name, ``"DEFAULT"`` for the newest, and are downloaded once. A file holds a state dict of
+    the torchvision model, read without unpickling code (`weights_only`).
 
     Raises
     ------
@@ -82,12 +102,13 @@ def load_weights(build, weights: str | Path | None, default) -> nn.Module:
     """
     if weights is None:
         return build()
-    if weights == "DEFAULT":
-        return build(weights=default)
+    if weights in published.__members__:
+        return build(weights=published[weights])
     path = Path(weights)
     if not path.is_file():
+        names = ", ".join(repr(name) for name in published.__members__)
         raise ConfigError(
-            f"weights: {path} is not a file; give 'DEFAULT', a state dict's path, or nothing for random ones"
+            f"weights: {path} is not a file; give {names}, a state dict's path, or nothing for random ones"
         )
     network = build()
     try:

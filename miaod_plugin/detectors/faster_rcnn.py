@@ -13,9 +13,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.roi_heads import fastrcnn_loss
-from torchvision.ops import FrozenBatchNorm2d
 
-from miaod_plugin.detectors.backbones import MOBILENET_V3_STAGES, freeze_stages, load_weights, resnet50_body
+from miaod_plugin.detectors.backbones import (
+    MOBILENET_V3_STAGES,
+    batch_norm_layer,
+    freeze_stages,
+    load_weights,
+    resnet50_body,
+)
 from miaod_plugin.detectors.base import Detector, Features, average_inside
 from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD
 from miaod_plugin.detectors.torchvision_parts import (
@@ -167,7 +172,7 @@ def fasterrcnn_resnet50_fpn(
     max_size: int = 1000,
     image_mean: tuple[float, float, float] = IMAGENET_MEAN,
     image_std: tuple[float, float, float] = IMAGENET_STD,
-    frozen_batch_norm: bool = True,
+    batch_norm: str = "frozen",
     frozen_stages: int = 1,
     fpn_channels: int = 256,
     head_features: int = 1024,
@@ -178,7 +183,7 @@ def fasterrcnn_resnet50_fpn(
 
     Parameters
     ----------
-    weights, min_size, max_size, image_mean, image_std, frozen_batch_norm, frozen_stages, fpn_channels
+    weights, min_size, max_size, image_mean, image_std, batch_norm, frozen_stages, fpn_channels
         As in `retinanet_resnet50_fpn`.
     head_features : int
         Width of the box head's two layers.
@@ -187,7 +192,7 @@ def fasterrcnn_resnet50_fpn(
     sampled_proposals : int
         Proposals of a labelled image that the box head is trained on.
     """
-    body = resnet50_body(weights, frozen_batch_norm, frozen_stages)
+    body = resnet50_body(weights, batch_norm, frozen_stages)
     layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
     return FasterRCNNDetector(
         BackboneWithFPN(body, layers, [256, 512, 1024, 2048], fpn_channels),
@@ -213,7 +218,7 @@ def fasterrcnn_mobilenet_v3_large_320_fpn(
     max_size: int = 640,
     image_mean: tuple[float, float, float] = IMAGENET_MEAN,
     image_std: tuple[float, float, float] = IMAGENET_STD,
-    frozen_batch_norm: bool = True,
+    batch_norm: str = "frozen",
     frozen_stages: int = 1,
     fpn_channels: int = 256,
     head_features: int = 1024,
@@ -221,8 +226,8 @@ def fasterrcnn_mobilenet_v3_large_320_fpn(
     sampled_proposals: int = 512,
 ) -> FasterRCNNDetector:
     """Return Faster R-CNN with MobileNetV3 for small images; parameters as in `fasterrcnn_resnet50_fpn`."""
-    build = partial(mobilenet_v3_large, norm_layer=FrozenBatchNorm2d if frozen_batch_norm else nn.BatchNorm2d)
-    body = load_weights(build, weights, MobileNet_V3_Large_Weights.DEFAULT).features
+    build = partial(mobilenet_v3_large, norm_layer=batch_norm_layer(batch_norm))
+    body = load_weights(build, weights, MobileNet_V3_Large_Weights).features
     freeze_stages(body, MOBILENET_V3_STAGES, frozen_stages)
     return FasterRCNNDetector(
         BackboneWithFPN(body, {"13": "0", "16": "1"}, [160, 960], fpn_channels),

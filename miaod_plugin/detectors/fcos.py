@@ -91,14 +91,14 @@ def fcos_resnet50_fpn(
     max_size: int = 1000,
     image_mean: tuple[float, float, float] = IMAGENET_MEAN,
     image_std: tuple[float, float, float] = IMAGENET_STD,
-    frozen_batch_norm: bool = True,
+    batch_norm: str = "frozen",
     frozen_stages: int = 1,
     fpn_channels: int = 256,
     head_convs: int = 4,
 ) -> FCOSDetector:
     """Return FCOS with ResNet-50; parameters as in `retinanet_resnet50_fpn`, `fpn_channels` in multiples of 32."""
     return FCOSDetector(
-        resnet50_fpn(weights, frozen_batch_norm, frozen_stages, fpn_channels),
+        resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels),
         num_classes,
         head_convs,
         min_size=min_size,

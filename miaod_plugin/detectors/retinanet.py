@@ -13,6 +13,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from miaod_plugin.detectors.backbones import TinyBackbone, mobilenet_v2_fpn, resnet50_fpn
 from miaod_plugin.detectors.base import Detector, Features, cells_inside
 from miaod_plugin.detectors.matching import box_loss, focal_loss, match_anchors
+from miaod_plugin.errors import ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -116,30 +117,37 @@ def retinanet_resnet50_fpn(
     max_size: int = 1000,
     image_mean: tuple[float, float, float] = IMAGENET_MEAN,
     image_std: tuple[float, float, float] = IMAGENET_STD,
-    frozen_batch_norm: bool = True,
+    batch_norm: str = "frozen",
     frozen_stages: int = 1,
     fpn_channels: int = 256,
     head_convs: int = 4,
+    p6_from: str = "pyramid",
+    anchor_size: int = 32,
 ) -> RetinaNetDetector:
     """Return RetinaNet with ResNet-50, the paper's main detector (section 4.1).
 
     Parameters
     ----------
-    weights : "DEFAULT", path or None
-        Backbone weights: torchvision's ImageNet weights (downloaded once), a local state dict, or random ones.
+    weights : str, path or None
+        Backbone weights: the name of torchvision's ImageNet weights (downloaded once; ``"DEFAULT"`` is the newest), a
+        local state dict, or random ones.
     min_size, max_size : int
         Images are resized so that the shorter side is `min_size` pixels, or the longer `max_size` if that is smaller.
     image_mean, image_std : tuple of float
         Normalisation of images in 0..1, as the backbone weights expect it.
-    frozen_batch_norm : bool
-        Keep BatchNorm at the backbone weights' statistics.
+    batch_norm : {"frozen", "fixed_statistics", "trained"}
+        Keep BatchNorm as the backbone weights have it, train its scale and shift alone, or train all of it.
     frozen_stages : int
         Backbone stages that do not train, counted from the image (0 to 4).
     fpn_channels, head_convs : int
         Channels of the feature pyramid and its heads, and 3 x 3 convolutions in each head.
+    p6_from : {"pyramid", "backbone"}
+        Make the level P6 from P5, as torchvision does, or from the backbone's C5.
+    anchor_size : int
+        Side in pixels of the smallest anchors, after resizing; smaller ones suit small images or objects.
     """
-    backbone = resnet50_fpn(weights, frozen_batch_norm, frozen_stages, fpn_channels)
-    return _with_pyramid(backbone, num_classes, head_convs, min_size, max_size, image_mean, image_std)
+    backbone = resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels, p6_from)
+    return _with_pyramid(backbone, num_classes, head_convs, anchor_size, min_size, max_size, image_mean, image_std)
 
 
 def retinanet_mobilenet_v2_fpn(
@@ -150,27 +158,31 @@ def retinanet_mobilenet_v2_fpn(
     max_size: int = 640,
     image_mean: tuple[float, float, float] = IMAGENET_MEAN,
     image_std: tuple[float, float, float] = IMAGENET_STD,
-    frozen_batch_norm: bool = True,
+    batch_norm: str = "frozen",
     frozen_stages: int = 1,
     fpn_channels: int = 128,
     head_convs: int = 2,
+    anchor_size: int = 32,
 ) -> RetinaNetDetector:
     """Return RetinaNet with MobileNetV2, about a tenth of the cost; parameters as in `retinanet_resnet50_fpn`."""
-    backbone = mobilenet_v2_fpn(weights, frozen_batch_norm, frozen_stages, fpn_channels)
-    return _with_pyramid(backbone, num_classes, head_convs, min_size, max_size, image_mean, image_std)
+    backbone = mobilenet_v2_fpn(weights, batch_norm, frozen_stages, fpn_channels)
+    return _with_pyramid(backbone, num_classes, head_convs, anchor_size, min_size, max_size, image_mean, image_std)
 
 
 def _with_pyramid(
     backbone: nn.Module,
     num_classes: int,
     head_convs: int,
+    anchor_size: int,
     min_size: int,
     max_size: int,
     image_mean: tuple[float, float, float],
     image_std: tuple[float, float, float],
 ) -> RetinaNetDetector:
-    """Put RetinaNet's heads on a pyramid P3 to P7, with anchors of 4 to 6.3 strides, three scales and three shapes."""
-    sizes = tuple(tuple(int(base * 2 ** (step / 3)) for step in range(3)) for base in (32, 64, 128, 256, 512))
+    """Put RetinaNet's heads on a pyramid P3 to P7, with anchors of three scales and three shapes in each cell."""
+    if anchor_size < 1:
+        raise ConfigError(f"anchor_size: {anchor_size!r} is not allowed; give a number of pixels")
+    sizes = tuple(tuple(int(anchor_size * 2 ** (level + step / 3)) for step in range(3)) for level in range(5))
     return RetinaNetDetector(
         backbone,
         num_classes,

@@ -51,7 +51,7 @@ def retinanet_resnet50_fpn_v2(
     max_size: int = 1000,
     image_mean: tuple[float, float, float] = IMAGENET_MEAN,
     image_std: tuple[float, float, float] = IMAGENET_STD,
-    frozen_batch_norm: bool = True,
+    batch_norm: str = "frozen",
     frozen_stages: int = 1,
     fpn_channels: int = 256,
     head_convs: int = 4,
@@ -62,7 +62,7 @@ def retinanet_resnet50_fpn_v2(
     """
     sizes = tuple(tuple(int(base * 2 ** (step / 3)) for step in range(3)) for base in (32, 64, 128, 256, 512))
     return RetinaNetV2Detector(
-        resnet50_fpn(weights, frozen_batch_norm, frozen_stages, fpn_channels, p6_from="backbone"),
+        resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels, p6_from="backbone"),
         num_classes,
         head_convs,
         anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),

@@ -122,7 +122,7 @@ class CellBatchNorm(nn.BatchNorm2d):
 def ssd300_vgg16(
     num_classes: int,
     *,
-    weights: str | Path | None = "DEFAULT",
+    weights: str | Path | None = "IMAGENET1K_FEATURES",
     size: int = 300,
     image_mean: tuple[float, float, float] = VGG_MEAN,
     image_std: tuple[float, float, float] = VGG_STD,
@@ -133,8 +133,9 @@ def ssd300_vgg16(
 
     Parameters
     ----------
-    weights : "DEFAULT", path or None
-        Backbone weights: torchvision's for SSD (downloaded once), a local state dict of its `vgg16`, or random ones.
+    weights : str, path or None
+        Backbone weights: the name of torchvision's for `vgg16` (downloaded once), a local state dict, or random ones.
+        The default are torchvision's for SSD, to which `image_mean` and `image_std` belong.
     size : int
         Images are resized to squares of `size` pixels. Below 268 the last two of the six feature maps are left out.
     image_mean, image_std : tuple of float
@@ -144,7 +145,7 @@ def ssd300_vgg16(
     scales : tuple of seven floats
         Sides of the default boxes of each map, and of one beyond, as shares of the image.
     """
-    body = load_weights(vgg16, weights, VGG16_Weights.IMAGENET1K_FEATURES).features
+    body = load_weights(vgg16, weights, VGG16_Weights).features
     freeze_stages(body, VGG_STAGES, frozen_stages)
     backbone = SSDFeatureExtractorVGG(body, highres=False)
     ratios, steps = [[2], [2, 3], [2, 3], [2, 3], [2], [2]], [8, 16, 32, 64, 100, 300]
@@ -182,7 +183,7 @@ def ssdlite320_mobilenet_v3_large(
 
     Parameters
     ----------
-    weights : "DEFAULT", path or None
+    weights : str, path or None
         As in `ssd300_vgg16`, of torchvision's `mobilenet_v3_large`.
     size : int
         Images are resized to squares of `size` pixels.
@@ -191,11 +192,11 @@ def ssdlite320_mobilenet_v3_large(
     reduced_tail : bool
         Halve the channels of the last blocks, as torchvision does when it trains from scratch.
     """
-    if reduced_tail and weights == "DEFAULT":
+    if reduced_tail and weights in MobileNet_V3_Large_Weights.__members__:
         raise ConfigError("reduced_tail: there are no weights for it; set weights to nothing or a state dict's path")
     norm_layer = partial(CellBatchNorm, eps=0.001, momentum=0.03)
     build = partial(mobilenet_v3_large, norm_layer=norm_layer, reduced_tail=reduced_tail)
-    body = load_weights(build, weights, MobileNet_V3_Large_Weights.DEFAULT).features
+    body = load_weights(build, weights, MobileNet_V3_Large_Weights).features
     freeze_stages(body, MOBILENET_V3_STAGES, frozen_stages)
     return SSDDetector(
         SSDLiteFeatureExtractorMobileNet(body, 13, norm_layer),

@@ -121,6 +121,32 @@ def test_bad_backbone_weights_are_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_frozen_stages_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="frozen_stages: 5"):
-        retinanet_resnet50_fpn(2, weights=None, frozen_stages=5)
+@pytest.mark.parametrize(
+    ("option", "value"), [("frozen_stages", 5), ("batch_norm", "frosen"), ("p6_from", "C5"), ("anchor_size", 0)]
+)
+def test_bad_options_are_refused_by_name(option, value):
+    with pytest.raises(ConfigError, match=f"{option}: {value!r}"):
+        retinanet_resnet50_fpn(2, weights=None, **{option: value})
+
+
+def test_batch_norm_of_fixed_statistics_trains_its_scale_and_shift_alone():
+    network = DetectionNetwork(small_mobilenet(batch_norm="fixed_statistics", frozen_stages=1)).train()
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms]
+    targets = [{"boxes": torch.tensor([[4.0, 4.0, 40.0, 40.0]]), "labels": torch.tensor([0])}]
+    sum(network([torch.rand(3, 96, 96)], targets).loss.values()).backward()
+    assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True))
+    trained = [norm.weight.grad is not None for norm in norms]
+    assert not trained[0] and all(trained[-5:])
+
+
+def test_p6_from_the_backbone_is_made_from_its_last_stage():
+    detector = retinanet_resnet50_fpn(2, weights=None, fpn_channels=16, p6_from="backbone")
+    assert detector.retinanet.backbone.fpn.extra_blocks.p6.in_channels == 2048
+
+
+def test_anchors_start_at_the_given_size():
+    detector = small_mobilenet(anchor_size=12)
+    features = detector.features([torch.zeros(3, 96, 96)])
+    sides = (features.anchors[:, 2:] - features.anchors[:, :2]).prod(dim=1).sqrt()
+    assert float(sides.min()) == pytest.approx(12, abs=1)

@@ -30,7 +30,7 @@ def twins(request):
     torch.manual_seed(0)
     options = {
         "weights": None,
-        "frozen_batch_norm": False,
+        "batch_norm": "trained",
         "frozen_stages": 0,
         "proposals": 40,
         "sampled_proposals": 64,

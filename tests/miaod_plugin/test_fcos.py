@@ -22,7 +22,7 @@ def twins(request):
     """Return a network of ours with two classifiers, and torchvision's own model with the weights of its first."""
     ours, theirs = FACTORIES[request.param]
     torch.manual_seed(0)
-    options = {"weights": None, "frozen_batch_norm": False, "frozen_stages": 0, **SIZES}
+    options = {"weights": None, "batch_norm": "trained", "frozen_stages": 0, **SIZES}
     network = DetectionNetwork(ours(3, **options), adversarial=True, background=True)
     wrapped = getattr(network.detector, request.param)
     for name, value in THRESHOLDS.items():
