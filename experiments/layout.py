@@ -179,6 +179,9 @@ def changes(old: dict, new: dict) -> list[str]:
             changed += ["full_supervision: the reference is gone"] * (bool(before) and not after)
         elif key == "seeds":
             changed += [f"seeds: {seed} is gone" for seed in before if seed not in after]
+        elif key == "variants":
+            for name in before:
+                changed += _differences(before[name], after.get(name), f"variants.{name}")
         elif key == "arms":
             arms = {arm["name"]: arm for arm in after}
             for arm in before:

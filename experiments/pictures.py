@@ -13,7 +13,7 @@ from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.drawing import overlay
 from miaod_plugin.experiments.comparison import selected_ids
 from miaod_plugin.experiments.layout import Cell, Run
-from miaod_plugin.experiments.trainings import load_estimator
+from miaod_plugin.experiments.trainings import has_two_heads, load_estimator
 from miaod_plugin.heatmaps import miaod_maps
 
 MOST, LEAST = 4, 2  # images shown from the top and the bottom of a query's ranking
@@ -116,15 +116,11 @@ def _heatmap_cell(run: Run, arms: list[str]) -> Cell | None:
         for cell in run.arm_cells()
         if cell.arm in arms
         and (run.folder(cell) / "selected.csv").exists()
-        and _has_two_heads(cell.training)
+        and has_two_heads(cell.training)
         and cell.seed == run.config.seeds[0]
     ]
     best = sorted(cells, key=lambda cell: (strategies[cell.arm] == "miaod", cell.training == "miaod", cell.cycle))
     return best[-1] if best else None
-
-
-def _has_two_heads(training: str) -> bool:
-    return training in ("miaod", "supervised-two-heads")
 
 
 def _picture(name: str, train: DetectionData, rows: dict, prediction: dict, caption: str) -> Picture:

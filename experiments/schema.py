@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean
@@ -27,7 +27,10 @@ from miaod_plugin.experiments.sections import (
     Voc,
     refuse_unknown,
 )
+from miaod_plugin.options import miaod_options
 
+# Trainings that need no entry under `variants`; the runner makes the last two where they are called for.
+TRAININGS = ("supervised", "miaod", "supervised-two-heads", "full-supervision")
 # Parameters of the estimators that an experiment decides elsewhere, or that differ between trainings and cycles.
 SET_BY_THE_RUNNER = {
     "detector", "detector_options", "classes", "device", "random_state", "checkpoint", "on_step", "epochs",
@@ -49,6 +52,7 @@ class ExperimentConfig(Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     training: dict[str, Any] = Field(default_factory=dict)  # parameters that ObjectDetector and MIAODDetector share
     miaod: dict[str, Any] = Field(default_factory=dict)  # parameters that only MIAODDetector has
+    variants: dict[Name, dict[str, Any]] = Field(default_factory=dict)  # those that differ, under a training's own name
     evaluation: Evaluation = Evaluation()
     published: list[Published] = Field(default_factory=list)  # curves to draw beside the run's own
     on_error: Literal["raise", "skip"] = "raise"  # a bad annotation stops the run, or is skipped with a warning
@@ -81,7 +85,23 @@ class ExperimentConfig(Section):
     def _own(cls, parameters: dict) -> dict:
         if common := sorted(parameters.keys() & COMMON_PARAMETERS):
             raise ValueError(f"{common[0]!r} is common to all trainings; write it under 'training'")
-        return refuse_unknown(parameters, MIAOD_PARAMETERS, "key")
+        refuse_unknown(parameters, MIAOD_PARAMETERS, "key")
+        miaod_options(parameters.get("mode", "improved"), parameters.get("options"))
+        return parameters
+
+    @field_validator("variants")
+    @classmethod
+    def _variants(cls, variants: dict[str, dict]) -> dict[str, dict]:
+        for name, parameters in variants.items():
+            if name in TRAININGS:
+                raise UnknownKeyError(name, "this training is built in; give the variant another name")
+            try:
+                cls._own(parameters)
+            except UnknownKeyError as error:
+                raise UnknownKeyError(f"{name}.{error.key}", str(error)) from None
+            except ValueError as error:
+                raise UnknownKeyError(name, str(error)) from None
+        return variants
 
     @field_validator("budgets")
     @classmethod
@@ -101,6 +121,15 @@ class ExperimentConfig(Section):
     def _distinct_arms(cls, arms: list[Arm]) -> list[Arm]:
         _refuse_repeated([arm.name for arm in arms], "arm name")
         return arms
+
+    @model_validator(mode="after")
+    def _known_trainings(self) -> "ExperimentConfig":
+        known = {"supervised", "miaod", *self.variants}
+        for number, arm in enumerate(self.arms):
+            if arm.training not in known:
+                message = f"unknown training {arm.training!r}{did_you_mean(arm.training, known)}"
+                raise UnknownKeyError(f"arms.{number}.training", message)
+        return self
 
 
 def _refuse_repeated(values: list, what: str) -> list:
@@ -203,7 +232,7 @@ def _first_line(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         message = f"unknown key{did_you_mean(str(location[-1]), _keys_at(problem['loc'][:-1]))}"
     elif isinstance(cause, UnknownKeyError):
-        within = ["options"] if location[0] in ("arms", "detector") else []
+        within = ["options"] if location and location[0] in ("arms", "detector") else []
         location, message = [*location, *within, cause.key], str(cause)
     elif cause is not None:
         message = str(cause)

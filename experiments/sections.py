@@ -126,7 +126,7 @@ class Detector(Section):
 class Arm(Section):
     """One line of the comparison: how the detector is trained, and how the next images are picked."""
 
-    training: Literal["supervised", "miaod"]
+    training: str  # supervised, miaod, or one of the experiment's variants of MI-AOD training
     strategy: str
     options: dict[str, Any] = {}
     name: Name = ""  # "training+strategy" unless given

@@ -9,7 +9,6 @@ from miaod_plugin.experiments.sections import Arm
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.registry import STRATEGIES, find
 
-MIAOD = "miaod"
 FULL_SUPERVISION = "full-supervision"  # all images labelled, trained as the supervised arms are
 SUPERVISED = "supervised"
 # Labelled images only, with MI-AOD's two classifiers, for a strategy that reads their discrepancy.
@@ -23,9 +22,14 @@ def training_of(arm: Arm) -> str:
     return arm.training
 
 
+def has_two_heads(training: str) -> bool:
+    """Whether a training has the two classifiers of MI-AOD."""
+    return training not in (SUPERVISED, FULL_SUPERVISION)
+
+
 def uses_unlabelled(training: str) -> bool:
     """Whether a training also learns from images without annotation."""
-    return training == MIAOD
+    return has_two_heads(training) and training != SUPERVISED_TWO_HEADS
 
 
 def make_strategy(arm: Arm, random_state: int) -> QueryStrategy:
@@ -70,14 +74,23 @@ def make_estimator(
         "checkpoint": checkpoint and str(checkpoint),
         "on_step": on_step,
     }
-    if training in (SUPERVISED, FULL_SUPERVISION):
+    if not has_two_heads(training):
         return ObjectDetector(**_shared(config) | own | {"max_steps": steps})
-    return MIAODDetector(**_shared(config) | config.miaod | own | {"max_steps": steps})
+    return MIAODDetector(**_shared(config) | _miaod_parameters(config, training) | own | {"max_steps": steps})
+
+
+def _miaod_parameters(config: ExperimentConfig, training: str) -> dict:
+    """Return the parameters under `miaod` with what a variant changes; of its options, those it names."""
+    variant = config.variants.get(training, {})
+    parameters = config.miaod | variant
+    if "options" in variant:
+        parameters["options"] = (config.miaod.get("options") or {}) | (variant["options"] or {})
+    return parameters
 
 
 def load_estimator(config: ExperimentConfig, training: str, path: Path) -> ObjectDetector:
     """Return the fitted estimator saved at `path`."""
-    estimator = (ObjectDetector if training in (SUPERVISED, FULL_SUPERVISION) else MIAODDetector).load(path)
+    estimator = (MIAODDetector if has_two_heads(training) else ObjectDetector).load(path)
     if config.device != "auto":
         estimator.set_params(device=config.device).network_.to(config.device)
     return estimator

@@ -22,6 +22,7 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
         "arms": [{"training": "supervised", "strategy": "coreset"}, *TINY["arms"]],
         "seeds": [0, 1, 2],
         "budgets": [4, 7, 9, 12],
+        "variants": {"no-attention": {"options": {"attention": "level"}}},
         "jobs": 1,
     }
     run = claim(tmp_path, **more)
@@ -41,6 +42,7 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
         ({"budget": {"unit": "boxes"}}, "budget.unit: 'images' -> 'boxes'"),
         ({"full_supervision": False}, "full_supervision: the reference is gone"),
         ({"seeds": [1]}, "seeds: 0 is gone"),
+        ({"variants": {"short": {"rounds": 2}}}, "variants.short.rounds: 0 -> 2"),
         ({"arms": TINY["arms"][:2]}, "arms: supervised+entropy is gone"),
         (
             {"arms": [*TINY["arms"][:2], {**TINY["arms"][2], "options": {"aggregate": "max"}}]},
@@ -49,10 +51,11 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
     ],
 )
 def test_any_other_change_of_a_run_is_refused_with_what_changed(tmp_path, changes, named):
-    run = claim(tmp_path, full_supervision=True)
+    had = {"full_supervision": True, "variants": {"short": {"rounds": 0}}}
+    run = claim(tmp_path, **had)
     before = (run.root / "config.yaml").read_text()
     with pytest.raises(ConfigError) as refused:
-        claim(tmp_path, **{"full_supervision": True} | changes)
+        claim(tmp_path, **had | changes)
     assert named in str(refused.value)
     assert "\n" not in str(refused.value)
     assert (run.root / "config.yaml").read_text() == before

@@ -10,6 +10,8 @@ from processes import miaod, start_until, wait_for_end
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 
+from miaod_plugin import MIAODDetector
+
 ONE_SEED = {"seeds": [0], "budgets": [4, 7], "arms": TINY["arms"][:2], "jobs": 1}
 
 
@@ -225,7 +227,8 @@ def test_a_killed_run_takes_its_workers_along_and_goes_on_to_the_same_results(fi
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds child processes in /proc")
 def test_a_run_in_progress_refuses_a_second_process_and_ends_cleanly_on_ctrl_c(tmp_path):
-    process, workers = start_until(write_experiment(tmp_path), tmp_path / "runs", "tiny/shared/*/*/losses.jsonl")
+    experiment = write_experiment(tmp_path, seeds=list(range(50)))  # far from done when the second process has started
+    process, workers = start_until(experiment, tmp_path / "runs", "tiny/shared/*/*/losses.jsonl")
     second = miaod("run", tmp_path / "tiny.yaml", "--out", tmp_path / "runs", capture_output=True, text=True)
     assert second.returncode == 2
     assert second.stderr.strip().endswith("another process is working on this run; let it end first")
@@ -234,3 +237,21 @@ def test_a_run_in_progress_refuses_a_second_process_and_ends_cleanly_on_ctrl_c(t
     assert process.returncode == 130
     assert errors.decode().strip() == "stopped; the same command goes on from here"
     wait_for_end(workers)
+
+
+def test_a_variant_of_miaod_trains_from_the_same_images_with_the_options_it_changes(tmp_path):
+    arms = [{"training": name, "strategy": "miaod"} for name in ("miaod", "first-head")]
+    run, _ = run_tiny(
+        tmp_path,
+        arms=arms,
+        budgets=[4, 6],
+        seeds=[0],
+        miaod={"label_epochs": 1, "rounds": 1, "options": {"attention": "level"}},
+        variants={"first-head": {"options": {"detect_with": "first"}}},
+    )
+    files = {name: run / "arms" / f"{name}+miaod" / "seed0" / "cycle0" for name in ("miaod", "first-head")}
+    assert (files["miaod"] / "labelled.txt").read_text() == (files["first-head"] / "labelled.txt").read_text()
+    loaded = {name: MIAODDetector.load(folder / "model.safetensors") for name, folder in files.items()}
+    assert {name: one.options_.detect_with for name, one in loaded.items()} == {"miaod": "mean", "first-head": "first"}
+    assert {one.options_.attention for one in loaded.values()} == {"level"}
+    assert {row["training"] for row in untimed(run)} == {"miaod", "first-head"}
