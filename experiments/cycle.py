@@ -20,9 +20,11 @@ import numpy as np
 
 from miaod_plugin import DetectionLearner
 from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_json, write_lines, write_rows
 from miaod_plugin.experiments.sampling import annotation_costs, initial_set, random_state, reaching, unlabelled_subset
 from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.splits import read_split
 from miaod_plugin.experiments.trainings import (
     FULL_SUPERVISION,
     labelled_images,
@@ -56,6 +58,16 @@ class Experiment:
         """What annotating each training image costs, in the unit of the budget."""
         return annotation_costs(self.train.y, self.config.budget)
 
+    def initial_set(self, seed: int) -> np.ndarray:
+        """Return the sorted rows of the images that are labelled before the first query."""
+        if self.config.initial is None:
+            return initial_set(self.costs, self.config.budgets[0], seed)
+        path = self.config.initial.replace("{seed}", str(seed))
+        rows = read_split(path, self.train.ids)
+        if len(rows) != self.config.budgets[0]:
+            raise ConfigError(f"{path}: has {len(rows)} images, but the first budget is {self.config.budgets[0]}")
+        return rows
+
     def steps(self, cell: Cell) -> int:
         """Return the optimiser steps of the cell's training: those for as many images as its budget buys on average.
 
@@ -88,11 +100,11 @@ def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
 
 def annotate(experiment: Experiment, cell: Cell) -> np.ndarray:
     """Return the rows of the labelled images: all, the initial set, or the last cycle's with what it selected."""
-    config, train = experiment.config, experiment.train
+    train = experiment.train
     if cell.training == FULL_SUPERVISION:
         labelled = np.arange(len(train))
     elif cell.cycle == 0:
-        labelled = initial_set(experiment.costs, config.budgets[0], cell.seed)
+        labelled = experiment.initial_set(cell.seed)
     else:
         last = experiment.run.folder(Cell(cell.seed, cell.cycle - 1, cell.training, cell.arm))
         with open(last / "selected.csv", newline="", encoding="utf-8") as file:

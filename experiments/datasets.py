@@ -3,6 +3,8 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from miaod_plugin.data import load_coco, load_voc, make_digit_scenes, read_image
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, DataError
@@ -61,14 +63,15 @@ def _decode(path: str) -> None:
     read_image(path)  # keeps nothing of it
 
 
-def describe(data: DetectionData) -> dict:
-    """Return the size of a part and a digest of its ids and annotations (and pixels, where it is in memory)."""
-    digest = hashlib.sha256(data.X.tobytes() if data.X.ndim > 1 else b"")
+def describe(data: DetectionData, rows: np.ndarray | None = None) -> dict:
+    """Return the size of a part, or some of its rows, and a digest of ids and annotations (and pixels in memory)."""
+    rows = np.arange(len(data)) if rows is None else rows
+    digest = hashlib.sha256(data.X[rows].tobytes() if data.X.ndim > 1 else b"")
     boxes = 0
-    for name, target in zip(data.ids.tolist(), data.y, strict=True):
+    for name, target in zip(data.ids[rows].tolist(), data.y[rows], strict=True):
         digest.update(name.encode() + target["boxes"].tobytes() + target["labels"].tobytes())
         boxes += len(target["labels"])
-    return {"images": len(data), "boxes": boxes, "sha256": digest.hexdigest()}
+    return {"images": len(rows), "boxes": boxes, "sha256": digest.hexdigest()}
 
 
 def _digits(data: Digits, on_error: str) -> tuple[DetectionData, DetectionData]:

@@ -54,11 +54,13 @@ def run_experiment(
     run = Run(config, out)
     train, test = load_data(config)
     experiment = Experiment(config, run, train, test)
+    begun_with = {"train": describe(train), "test": describe(test)}
+    begun_with |= {f"initial.seed{seed}": describe(train, experiment.initial_set(seed)) for seed in config.seeds}
     total_steps = sum(experiment.steps(cell) for cell in trained_cells(run))  # refuses bad training parameters
     if fresh or not run.begun():
         decode_all(train, test)
     with run.locked():
-        run.claim({"train": describe(train), "test": describe(test)}, fresh)
+        run.claim(begun_with, fresh)
         record_environment(run)
         with Display(run.root / "run.log", console) as display:
             display.say(

@@ -48,6 +48,7 @@ class ExperimentConfig(Section):
     arms: Annotated[list[Arm], Field(min_length=1)]
     budgets: Annotated[list[Count], Field(min_length=1)]  # labelled in all, by cycle; the first is drawn at random
     budget: Budget = Budget()  # what the budgets count
+    initial: str | None = None  # a split file, `{seed}` in its name, instead of drawing the first budget at random
     full_supervision: bool = False  # also train the supervised recipe on all images, once a seed, as the reference
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     training: dict[str, Any] = Field(default_factory=dict)  # parameters that ObjectDetector and MIAODDetector share
@@ -129,6 +130,12 @@ class ExperimentConfig(Section):
             if arm.training not in known:
                 message = f"unknown training {arm.training!r}{did_you_mean(arm.training, known)}"
                 raise UnknownKeyError(f"arms.{number}.training", message)
+        return self
+
+    @model_validator(mode="after")
+    def _initial_images(self) -> "ExperimentConfig":
+        if self.initial is not None and self.budget.unit != "images":
+            raise UnknownKeyError("initial", f"is for budgets that count images, not {self.budget.unit}")
         return self
 
 
@@ -221,7 +228,11 @@ def _resolve_paths(raw: dict, folder: Path) -> dict:
                 node[key] = str(folder / value)
         return node
 
-    return {**raw, "data": resolve(raw["data"])} if "data" in raw else raw
+    resolved = {**raw, "data": resolve(raw["data"])} if "data" in raw else {**raw}
+    initial = raw.get("initial")
+    if isinstance(initial, str) and not Path(initial).parent.exists():
+        resolved["initial"] = str(folder / initial)
+    return resolved
 
 
 def _first_line(error: ValidationError) -> str:

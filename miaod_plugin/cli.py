@@ -88,6 +88,19 @@ for command in (cli_images.train, cli_images.evaluate, cli_images.predict, cli_i
 
 
 @app.command()
+def splits(
+    yaml: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("splits"),
+) -> None:
+    """Write down which images each seed of an experiment starts from, with checksums; see `initial` in experiments."""
+    from miaod_plugin.experiments.schema import load_config
+    from miaod_plugin.experiments.splits import write_splits
+
+    for path in write_splits(load_config(yaml), out):
+        print(path)
+
+
+@app.command()
 def runs(out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs")) -> None:
     """List the runs and their state: running, finished, partly done or failed."""
     from rich.console import Console

@@ -34,7 +34,7 @@ def test_the_papers_voc_protocol_is_planned_without_its_data(tmp_path):
         for cycle, new in enumerate(["827 at random", *["413"] * 6])
     ]
     assert lines[0].startswith("voc_retinanet: 16,551 training and 4,952 test images as data.sizes tells")
-    assert any(line.startswith("4 arms x 3 seeds x 7 cycles = 84 cells, on top of 6 trainings") for line in lines)
+    assert any(line.startswith("5 arms x 3 seeds x 7 cycles = 105 cells, on top of 9 trainings") for line in lines)
 
 
 @pytest.mark.parametrize(("unit", "budgets"), [("images", [100, 200]), ("boxes", [250, 500])])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -31,4 +31,4 @@ def test_the_experiment_is_one_that_loads(tmp_path):
 
 def test_every_file_that_it_names_exists():
     named = re.findall(r"(?:experiments|docs)/[\w.]+\.(?:yaml|png|md)", README)
-    assert named and all((Path(__file__).parents[1] / name).is_file() for name in named)
+    assert named and all((Path(__file__).parents[2] / name).is_file() for name in named)
