@@ -101,6 +101,21 @@ def splits(
 
 
 @app.command()
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    cycle: Annotated[int | None, typer.Option(help="Whose models to ask; the last that ends in a query.")] = None,
+) -> None:
+    """Show whether strategies know what their detector gets wrong: utilities of the pool against its annotations."""
+    from rich.console import Console
+
+    from miaod_plugin.experiments.diagnosis import diagnosis_table, write_diagnosis
+
+    rows, path = write_diagnosis(run, cycle)
+    Console().print(diagnosis_table(rows), highlight=False)
+    print(path)
+
+
+@app.command()
 def runs(out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs")) -> None:
     """List the runs and their state: running, finished, partly done or failed."""
     from rich.console import Console

@@ -1,0 +1,79 @@
+import math
+
+import numpy as np
+import pytest
+from tiny_experiment import run_tiny
+
+from miaod_plugin import ObjectDetector
+from miaod_plugin.cli import app
+from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments.datasets import load_data
+from miaod_plugin.experiments.diagnosis import diagnose, rank_correlation, true_values
+from miaod_plugin.experiments.layout import Run
+from miaod_plugin.experiments.schema import load_config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("diagnosed")
+    arms = [{"training": "miaod", "strategy": "miaod"}, {"training": "supervised", "strategy": "entropy"}]
+    arms += [{"training": "supervised", "strategy": "coreset"}]
+    run_tiny(folder, arms=arms, seeds=[0], budgets=[4, 6])
+    config = load_config(folder / "tiny.yaml")
+    return Run(config, folder / "runs"), load_data(config)[0]
+
+
+def test_each_model_is_asked_by_every_strategy_that_can_score_its_pool(finished):
+    rows = list(diagnose(*finished))
+    asked = {arm: [row["strategy"] for row in rows if row["arm"] == arm] for arm in finished[0].trainings}
+    assert asked == {
+        "miaod+miaod": ["miaod", "entropy", "coreset"],
+        "supervised+entropy": ["entropy", "coreset"],  # MI-AOD needs two classifiers
+        "supervised+coreset": ["entropy", "coreset"],
+    }
+    assert {(row["cycle"], row["images"]) for row in rows} == {(0, 20)}
+    assert all(math.isnan(row[truth]) or -1 <= row[truth] <= 1 for row in rows for truth in ("loss", "error", "boxes"))
+
+
+def test_the_command_writes_the_ranks_and_shows_their_means_over_seeds(finished, capsys):
+    run, _ = finished
+    with pytest.raises(SystemExit) as ended:
+        app(["diagnose", str(run.root)])
+    assert ended.value.code == 0
+    rows = (run.root / "diagnosis.csv").read_text().splitlines()
+    assert rows[0] == "arm,seed,cycle,strategy,images,loss,error,boxes" and len(rows) == 8
+    shown = capsys.readouterr().out
+    assert "miaod+miaod" in shown and "diagnosis.csv" in shown
+
+
+def test_a_cycle_without_a_query_is_refused(finished):
+    with pytest.raises(ConfigError, match="no model of cycle 1 has finished with a query"):
+        list(diagnose(*finished, cycle=1))
+
+
+def test_ranks_agree_whatever_the_scale_and_leave_unknown_images_out():
+    utilities = np.array([0.1, 0.2, 0.3, 0.9])
+    assert rank_correlation(utilities, utilities**3) == pytest.approx(1)
+    assert rank_correlation(utilities, -utilities) == pytest.approx(-1)
+    assert rank_correlation(utilities, np.array([1, 2, np.nan, 3])) == pytest.approx(1)
+    assert math.isnan(rank_correlation(utilities, np.ones(4)))
+
+
+def test_the_truth_about_images_that_were_learnt_by_heart_is_good():
+    data = make_digit_scenes(16, n_classes=2, random_state=0)
+    detector = ObjectDetector(
+        "retinanet_tiny",
+        data.classes,
+        max_steps=150,
+        batch_size=4,
+        optimizer="adamw",
+        learning_rate=0.004,
+        random_state=0,
+    ).fit(data.X[:4], data.y[:4])
+    truth = true_values(detector, data, np.arange(16))
+    assert truth["boxes"].tolist() == [len(target["labels"]) for target in data.y]
+    with_boxes = np.isfinite(truth["error"])
+    assert with_boxes.tolist() == [len(target["labels"]) > 0 for target in data.y]
+    assert np.nanmean(truth["error"][:4]) < 0.2 < np.nanmean(truth["error"][4:])
+    assert truth["loss"][:4].mean() < truth["loss"][4:].mean()
