@@ -111,11 +111,12 @@ def miaod_maps(outputs: InstanceOutputs, options: MIAODOptions) -> list[dict[str
     """
     instances = mil_instances(outputs, options)
     first, second = (torch.cat(levels, dim=1) for levels in (instances.logits1, instances.logits2))
+    opposed1, opposed2 = (torch.cat(levels, dim=1).sigmoid() for levels in instances.opposed)
     weights = torch.cat(instances.weights, dim=1)
     values = {
         "discrepancy": mil.instance_uncertainty(first, second),
         "weight": weights.amax(dim=2),
-        "product": ((first.sigmoid() - second.sigmoid()).abs() * weights).mean(dim=2),
+        "product": ((opposed1 - opposed2).abs() * weights).mean(dim=2),
     }
     maps = {name: image_maps(value, outputs.features) for name, value in values.items()}
     return [dict(zip(maps, images, strict=True)) for images in zip(*maps.values(), strict=True)]

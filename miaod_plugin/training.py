@@ -116,13 +116,10 @@ def losses_of(outputs: InstanceOutputs, kind: str, options: MIAODOptions | None)
             losses["image_classification"] = mil.image_classification_loss(scores, present)
         return losses
     instances = mil_instances(outputs, options)
-    pair = (instances.logits1, instances.logits2)
-    opposed = pair
-    if outputs.network.detector.background and options.softmax == "discrepancy":
-        opposed = tuple([mil.log_odds(level) for level in levels] for levels in pair)
+    opposed = instances.opposed
     if kind == "max":
         return {"agreement": mil.agreement(*opposed, instances.weights, options.discrepancy_weight)}
-    found = mil.pseudo_labels(*pair, options.pseudo_label_threshold, instances.valid)
+    found = mil.pseudo_labels(instances.logits1, instances.logits2, options.pseudo_label_threshold, instances.valid)
     scores = mil.image_scores(instances.weights)
     return {
         "discrepancy": mil.discrepancy(*opposed, instances.weights, options.discrepancy_weight),
@@ -132,10 +129,14 @@ def losses_of(outputs: InstanceOutputs, kind: str, options: MIAODOptions | None)
 
 @dataclass
 class MILInstances:
-    """The instances of a batch as the MI-AOD losses see them: lists over levels, or over the levels merged to one."""
+    """The instances of a batch as the MI-AOD losses see them: lists over levels, or over the levels merged to one.
+
+    `opposed` are the logits of both classifiers whose sigmoids the adversarial rounds compare.
+    """
 
     logits1: list[Tensor]
     logits2: list[Tensor]
+    opposed: tuple[list[Tensor], list[Tensor]]
     weights: list[Tensor]
     valid: list[Tensor] | None
 
@@ -151,7 +152,10 @@ def mil_instances(outputs: InstanceOutputs, options: MIAODOptions) -> MILInstanc
         mil.instance_weights(*logits, attention=ATTENTION[options.attention], valid=mask)
         for *logits, mask in zip(*levels, valid or [None] * len(levels[0]), strict=True)
     ]
-    return MILInstances(levels[0], levels[1], weights, valid)
+    opposed = (levels[0], levels[1])
+    if outputs.network.detector.background and options.softmax == "discrepancy":
+        opposed = tuple([mil.log_odds(level) for level in own] for own in opposed)
+    return MILInstances(levels[0], levels[1], opposed, weights, valid)
 
 
 def class_logits(outputs: InstanceOutputs, options: MIAODOptions) -> list[list[Tensor]]:

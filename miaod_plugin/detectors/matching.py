@@ -42,10 +42,19 @@ def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground:
     return torch.where(kept, nearest, matches)
 
 
-def focal_loss(logits: Tensor, matches: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-    """Return the focal loss, summed per image over anchors and classes, over its positives, mean over images -> scalar.
+def focal_loss(
+    logits: Tensor, matches: Tensor, targets: list[dict[str, Tensor]], positives_of: str = "image"
+) -> Tensor:
+    """Return the focal loss, summed over anchors and classes and divided by the number of positives -> scalar.
 
-    `logits` is ``(B, A, C)``, `matches` the result of `match_anchors`; anchors between the thresholds are left out.
+    Parameters
+    ----------
+    logits : Tensor, (B, A, C)
+    matches : Tensor, (B, A)
+        The result of `match_anchors`; anchors between the thresholds are left out.
+    targets : list of B dicts with ``labels`` (m,)
+    positives_of : {"image", "batch"}
+        Divide each image's sum by its own positives and take the mean, as torchvision, or divide the batch's by all.
     """
     positive = matches >= 0
     wanted = torch.zeros_like(logits)
@@ -53,13 +62,20 @@ def focal_loss(logits: Tensor, matches: Tensor, targets: list[dict[str, Tensor]]
     wanted[image, anchor, _matched("labels", matches, targets)] = 1
     loss = sigmoid_focal_loss(logits, wanted, reduction="none").sum(dim=2)
     loss = loss * (matches != Matcher.BETWEEN_THRESHOLDS)
+    if positives_of == "batch":
+        return loss.sum() / positive.sum().clamp(min=1)
     return (loss.sum(dim=1) / positive.sum(dim=1).clamp(min=1)).mean()
 
 
 def box_loss(
-    regression: Tensor, anchors: Tensor, matches: Tensor, targets: list[dict[str, Tensor]], coder: BoxCoder
+    regression: Tensor,
+    anchors: Tensor,
+    matches: Tensor,
+    targets: list[dict[str, Tensor]],
+    coder: BoxCoder,
+    positives_of: str = "image",
 ) -> Tensor:
-    """Return the L1 loss of the encoded boxes, summed per image, over its positives, mean over images -> scalar.
+    """Return the L1 loss of the encoded boxes of positives, divided by their number as in `focal_loss` -> scalar.
 
     `regression` is ``(B, A, 4)``, `anchors` ``(A, 4)``.
     """
@@ -67,6 +83,8 @@ def box_loss(
     image, anchor = positive.nonzero(as_tuple=True)
     wanted = coder.encode_single(_matched("boxes", matches, targets), anchors[anchor])
     loss = (regression[image, anchor] - wanted).abs().sum(dim=1)
+    if positives_of == "batch":
+        return loss.sum() / positive.sum().clamp(min=1)
     return (loss / positive.sum(dim=1)[image]).sum() / len(targets)
 
 

@@ -34,12 +34,19 @@ class RetinaNetDetector(Detector):
     num_classes : int
     head_convs : int
         3 x 3 convolutions in each head before its last layer.
+    positives_of : {"image", "batch"}
+        Divide the losses by the positives of each image, as torchvision, or by those of the batch; see `focal_loss`.
     **retinanet
         Keyword arguments of `torchvision.models.detection.RetinaNet`.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, head_convs: int = 4, **retinanet):
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, head_convs: int = 4, positives_of: str = "image", **retinanet
+    ):
         super().__init__()
+        if positives_of not in ("image", "batch"):
+            raise ConfigError(f"positives_of: {positives_of!r} is not allowed; give 'image' or 'batch'")
+        self.positives_of = positives_of
         self.num_classes = num_classes
         self.head_convs = head_convs
         anchors = retinanet["anchor_generator"]
@@ -72,10 +79,12 @@ class RetinaNetDetector(Detector):
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
         matcher = self.retinanet.proposal_matcher
         matches = match_anchors(features.anchors, features.targets, matcher.high_threshold, matcher.low_threshold)
-        classification = [focal_loss(torch.cat(levels, dim=1), matches, features.targets) for levels in heads]
+        matched = (matches, features.targets)
+        classification = [focal_loss(torch.cat(levels, dim=1), *matched, self.positives_of) for levels in heads]
+        coder = self.retinanet.box_coder
         return {
             "classification": torch.stack(classification).mean(),
-            "box_regression": box_loss(boxes, features.anchors, matches, features.targets, self.retinanet.box_coder),
+            "box_regression": box_loss(boxes, features.anchors, *matched, coder, self.positives_of),
         }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
@@ -123,6 +132,7 @@ def retinanet_resnet50_fpn(
     head_convs: int = 4,
     p6_from: str = "pyramid",
     anchor_size: int = 32,
+    positives_of: str = "image",
 ) -> RetinaNetDetector:
     """Return RetinaNet with ResNet-50, the paper's main detector (section 4.1).
 
@@ -145,9 +155,13 @@ def retinanet_resnet50_fpn(
         Make the level P6 from P5, as torchvision does, or from the backbone's C5.
     anchor_size : int
         Side in pixels of the smallest anchors, after resizing; smaller ones suit small images or objects.
+    positives_of : {"image", "batch"}
+        As in `RetinaNetDetector`.
     """
     backbone = resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels, p6_from)
-    return _with_pyramid(backbone, num_classes, head_convs, anchor_size, min_size, max_size, image_mean, image_std)
+    return _with_pyramid(
+        backbone, num_classes, head_convs, anchor_size, min_size, max_size, image_mean, image_std, positives_of
+    )
 
 
 def retinanet_mobilenet_v2_fpn(
@@ -163,10 +177,13 @@ def retinanet_mobilenet_v2_fpn(
     fpn_channels: int = 128,
     head_convs: int = 2,
     anchor_size: int = 32,
+    positives_of: str = "image",
 ) -> RetinaNetDetector:
     """Return RetinaNet with MobileNetV2, about a tenth of the cost; parameters as in `retinanet_resnet50_fpn`."""
     backbone = mobilenet_v2_fpn(weights, batch_norm, frozen_stages, fpn_channels)
-    return _with_pyramid(backbone, num_classes, head_convs, anchor_size, min_size, max_size, image_mean, image_std)
+    return _with_pyramid(
+        backbone, num_classes, head_convs, anchor_size, min_size, max_size, image_mean, image_std, positives_of
+    )
 
 
 def _with_pyramid(
@@ -178,6 +195,7 @@ def _with_pyramid(
     max_size: int,
     image_mean: tuple[float, float, float],
     image_std: tuple[float, float, float],
+    positives_of: str,
 ) -> RetinaNetDetector:
     """Put RetinaNet's heads on a pyramid P3 to P7, with anchors of three scales and three shapes in each cell."""
     if anchor_size < 1:
@@ -187,6 +205,7 @@ def _with_pyramid(
         backbone,
         num_classes,
         head_convs,
+        positives_of,
         anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
         min_size=min_size,
         max_size=max_size,

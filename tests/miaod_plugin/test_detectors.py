@@ -122,7 +122,8 @@ def test_bad_backbone_weights_are_one_line(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("frozen_stages", 5), ("batch_norm", "frosen"), ("p6_from", "C5"), ("anchor_size", 0)]
+    ("option", "value"),
+    [("frozen_stages", 5), ("batch_norm", "frosen"), ("p6_from", "C5"), ("anchor_size", 0), ("positives_of", "all")],
 )
 def test_bad_options_are_refused_by_name(option, value):
     with pytest.raises(ConfigError, match=f"{option}: {value!r}"):
@@ -150,3 +151,21 @@ def test_anchors_start_at_the_given_size():
     features = detector.features([torch.zeros(3, 96, 96)])
     sides = (features.anchors[:, 2:] - features.anchors[:, :2]).prod(dim=1).sqrt()
     assert float(sides.min()) == pytest.approx(12, abs=1)
+
+
+def test_losses_over_the_positives_of_the_batch_weigh_every_object_alike(images):
+    torch.manual_seed(0)
+    by_image = DetectionNetwork(small_mobilenet()).eval()
+    by_batch = DetectionNetwork(small_mobilenet(positives_of="batch")).eval()
+    by_batch.load_state_dict(by_image.state_dict())
+    same_size = [image[:, :96, :96] for image in images]
+    sums, positives = {"classification": 0.0, "box_regression": 0.0}, 0
+    for image, target in zip(same_size, TARGETS, strict=True):
+        alone = by_image([image], [target])
+        count = int((match_anchors(alone.features.anchors, alone.features.targets, 0.5, 0.4) >= 0).sum())
+        sums = {name: sums[name] + loss * max(count, 1) for name, loss in alone.loss.items()}
+        positives += count
+    batch = by_batch(same_size, TARGETS).loss
+    for name, value in batch.items():
+        torch.testing.assert_close(value, sums[name] / positives)
+    assert not torch.isclose(batch["classification"], by_image(same_size, TARGETS).loss["classification"])

@@ -7,6 +7,7 @@ from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.base import Features
 from miaod_plugin.errors import MiaodError
 from miaod_plugin.heatmaps import image_maps, miaod_maps
+from miaod_plugin.training import mil_instances
 
 
 def two_levels(original_size=(32, 64), image_size=(32, 64)) -> Features:
@@ -83,3 +84,21 @@ def test_miaod_maps_come_from_one_pass_over_the_pool(mode):
         assert list(of_image) == ["discrepancy", "weight", "product"]
         for heat in of_image.values():
             assert heat.shape == (64, 64) and np.isfinite(heat).all() and (heat >= 0).all() and heat.max() > 0
+
+
+def test_the_product_of_a_softmax_detector_is_what_its_adversarial_rounds_compare():
+    data = make_digit_scenes(2, random_state=0)
+    options = {"weights": None, "size": 64}
+    detector = MIAODDetector(
+        "ssd300_vgg16", classes=data.classes, detector_options=options, mode="faithful", max_steps=5, random_state=0
+    ).fit(data.X, data.y)
+
+    def expected(outputs):
+        f1, f2 = (torch.cat(levels, dim=1).softmax(dim=2) for levels in outputs.heads)
+        weights = torch.cat(mil_instances(outputs, detector.options_).weights, dim=1)
+        return image_maps(((f1 - f2).abs() * weights).mean(dim=2), outputs.features)
+
+    reducers = {"maps": lambda outputs: miaod_maps(outputs, detector.options_), "expected": expected}
+    found = detector.map_pool(data.X, reducers)
+    for maps, heat in zip(found["maps"], found["expected"], strict=True):
+        np.testing.assert_allclose(maps["product"], heat, rtol=1e-5)
