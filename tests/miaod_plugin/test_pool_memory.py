@@ -1,0 +1,35 @@
+import subprocess
+import sys
+
+import pytest
+
+# One process for each size, since what a process has once used counts for its peak.
+SCRIPT = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from miaod_plugin import MIAODDetector
+from miaod_plugin.data import make_digit_scenes, write_voc
+from miaod_plugin.strategies import MIAODSampling
+
+data = make_digit_scenes(4, random_state=0)
+write_voc(data, sys.argv[1])
+path = next(Path(sys.argv[1]).glob("JPEGImages/*"))
+detector = MIAODDetector(
+    "retinanet_tiny", data.classes, detector_options={"width": 8, "fpn_channels": 16}, max_steps=1,
+    score_batch_size=50, random_state=0).fit(data.X, data.y)
+MIAODSampling(adapt=False).query(detector, np.array([str(path)] * int(sys.argv[2])), n_instances=10)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # in KiB, on Linux
+"""
+
+
+def peak_memory(folder, n_images: int) -> float:
+    """Return the most memory, in MiB, that a query of a pool of image files has taken."""
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(n_images)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are counted in other units elsewhere")
+def test_a_pool_of_20000_images_needs_no_more_memory_than_one_of_200(tmp_path):
+    assert peak_memory(tmp_path, 20_000) < peak_memory(tmp_path, 200) + 50
