@@ -5,17 +5,21 @@ import numpy as np
 from miaod_plugin import mil
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.query import QueryStrategy
-from miaod_plugin.training import class_logits
+from miaod_plugin.training import class_logits, mil_instances
 
 
 class MIAODSampling(QueryStrategy):
     """Choose the images whose instances the two adversarial classifiers disagree on most.
 
     The utility of an image is its instance uncertainty, `miaod_plugin.mil.instance_uncertainty`, averaged over the
-    `top_k` most uncertain instances.
+    `top_k` most uncertain instances or over all by their weights.
 
     Parameters
     ----------
+    average : {"top_k", "weights"}
+        Average over the most uncertain instances, as the paper does, or weigh every instance as the MIL head and the
+        attention do in training. The former grows with the number of objects, so it picks crowded images; the latter
+        asks how uncertain the objects are, not how many.
     top_k : int or float, optional
         A number of instances, or as a float a share of the image's; by default the estimator's option.
     adapt : bool
@@ -43,7 +47,14 @@ class MIAODSampling(QueryStrategy):
 
     requires_adversarial = True
 
-    def __init__(self, top_k: int | float | None = None, adapt: bool = True, random_state: int | None = None):
+    def __init__(
+        self,
+        average: str = "top_k",
+        top_k: int | float | None = None,
+        adapt: bool = True,
+        random_state: int | None = None,
+    ):
+        self.average = average
         self.top_k = top_k
         self.adapt = adapt
         self.random_state = random_state
@@ -54,12 +65,17 @@ class MIAODSampling(QueryStrategy):
             raise ConfigError(
                 f"MIAODSampling needs the two classifiers of a MIAODDetector; {type(estimator).__name__} has one"
             )
+        if self.average not in ("top_k", "weights"):
+            raise ConfigError(f"average: {self.average!r} is not allowed; give 'top_k' or 'weights'")
         if self.adapt and getattr(estimator, "n_unlabeled_", None) == 0:
             estimator = estimator.adapted_to(X)
-        top_k = estimator.options_.top_k if self.top_k is None else self.top_k
+        options = estimator.options_
+        top_k = options.top_k if self.top_k is None else self.top_k
 
         def uncertainty(outputs):
-            logits = class_logits(outputs, estimator.options_)
-            return mil.image_uncertainty(*logits, top_k=top_k, valid=outputs.valid)
+            if self.average == "weights":
+                instances = mil_instances(outputs, options)
+                return mil.weighted_uncertainty(instances.logits1, instances.logits2, instances.weights)
+            return mil.image_uncertainty(*class_logits(outputs, options), top_k=top_k, valid=outputs.valid)
 
         return estimator.map_pool(X, {"uncertainty": uncertainty})["uncertainty"]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import MIAODDetector, ObjectDetector, mil
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.strategies import MIAODSampling
+from miaod_plugin.training import mil_instances
 
 DATA = make_digit_scenes(10, random_state=2)
 
@@ -34,6 +35,32 @@ def test_utilities_are_the_mean_of_the_largest_instance_uncertainties():
     n_instances = 6 * (64 + 16 + 4)
     default = MIAODSampling().utilities(estimator, DATA.X[4:])
     np.testing.assert_allclose(default, by_hand(estimator, DATA.X[4:], int(np.ceil(0.1 * n_instances))), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["improved", "faithful"])
+def test_utilities_by_weights_do_not_grow_with_the_objects_of_an_image(mode):
+    estimator = detector(mode=mode).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    utilities = MIAODSampling(average="weights").utilities(estimator, DATA.X[4:])
+    for image, utility in zip(DATA.X[4:], utilities, strict=True):
+        with torch.no_grad():
+            outputs = estimator.network_([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
+        s1, s2 = (1 / (1 + np.exp(-torch.cat(levels, dim=1)[0].double().numpy())) for levels in outputs.heads)
+        weights = torch.cat(mil_instances(outputs, estimator.options_).weights, dim=1)[0].double().numpy()
+        assert utility == pytest.approx((weights * (s1 - s2) ** 2).mean(axis=1).sum(), rel=1e-4)
+
+    one = torch.randn(1, 50, 3, generator=torch.Generator().manual_seed(0))
+    many = [torch.cat([level] * 4, dim=1) for level in (one, one.flip(1), one.flip(2))]
+    few = [one, one.flip(1), one.flip(2)]
+    uncertainties = [
+        mil.weighted_uncertainty([f1], [f2], [mil.instance_weights(f1, f2, m)]) for f1, f2, m in (few, many)
+    ]
+    torch.testing.assert_close(*uncertainties)
+
+
+def test_an_average_that_does_not_exist_is_refused():
+    estimator = detector().fit(DATA.X[:4], DATA.y[:4])
+    with pytest.raises(ConfigError, match="average: 'mean' is not allowed; give 'top_k' or 'weights'"):
+        MIAODSampling(average="mean").utilities(estimator, DATA.X[4:])
 
 
 def test_a_detector_that_saw_no_unlabelled_image_is_adapted_to_the_pool_without_changing():
