@@ -2,6 +2,7 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.sampling import annotation_costs
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.experiments.sections import Coco, Digits, Voc
+from miaod_plugin.experiments.sections import Coco, Digits, Sizes, Voc
 
 
 def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
@@ -33,6 +34,15 @@ def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
             raise ConfigError(f"{config.source}: data.sizes.{part}: {told}, but the data set has {len(data)} images")
     require_affordable(config, annotation_costs(train.y, config.budget).sum())
     return train, test
+
+
+def told_sizes(config: ExperimentConfig) -> Sizes | None:
+    """Return `data.sizes` if nothing of the data set is at hand; one that is there in part is loaded, or refused."""
+    data = config.data
+    if isinstance(data, Digits):
+        return None
+    places = [data.root] if isinstance(data, Voc) else [data.train.annotations, data.test.annotations]
+    return None if any(Path(place).exists() for place in places) else data.sizes
 
 
 def require_affordable(config: ExperimentConfig, total: float) -> None:

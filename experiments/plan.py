@@ -13,8 +13,8 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from miaod_plugin.data import image_size, make_targets
-from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments.datasets import load_data, require_affordable
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments.datasets import load_data, require_affordable, told_sizes
 from miaod_plugin.experiments.layout import Run
 from miaod_plugin.experiments.sampling import annotation_costs
 from miaod_plugin.experiments.schema import ExperimentConfig
@@ -75,12 +75,7 @@ def show_plan(config: ExperimentConfig, out: str | Path = "runs", console: Conso
 
 def describe_pool(config: ExperimentConfig, n_sample: int = 16) -> Pool:
     """Return the sizes of the data set, or where it is missing those that the experiment tells."""
-    told = getattr(config.data, "sizes", None)
-    try:
-        train, test = load_data(config)
-    except DataError:
-        if told is None:
-            raise
+    if told := told_sizes(config):
         cost = _told_cost(config)
         require_affordable(config, cost * told.train)
         classes = tuple(config.data.classes or map(str, range({"voc": 20, "coco": 80}[config.data.kind])))
@@ -88,6 +83,7 @@ def describe_pool(config: ExperimentConfig, n_sample: int = 16) -> Pool:
         return Pool(
             told.train, told.test, cost, classes, told.image, sample, "as data.sizes tells, for want of the data"
         )
+    train, test = load_data(config)
     cost = float(annotation_costs(train.y, config.budget).mean())
     sample = train.X[:n_sample], train.y[:n_sample]
     return Pool(len(train), len(test), cost, train.classes, image_size(train.X[0]), sample, "in the data set")

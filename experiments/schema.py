@@ -13,6 +13,10 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean
 from miaod_plugin.experiments.sections import (
+    FULL_SUPERVISION,
+    MIAOD,
+    SUPERVISED,
+    SUPERVISED_TWO_HEADS,
     Arm,
     Budget,
     Coco,
@@ -29,8 +33,6 @@ from miaod_plugin.experiments.sections import (
 )
 from miaod_plugin.options import miaod_options
 
-# Trainings that need no entry under `variants`; the runner makes the last two where they are called for.
-TRAININGS = ("supervised", "miaod", "supervised-two-heads", "full-supervision")
 # Parameters of the estimators that an experiment decides elsewhere, or that differ between trainings and cycles.
 SET_BY_THE_RUNNER = {
     "detector", "detector_options", "classes", "device", "random_state", "checkpoint", "on_step", "epochs",
@@ -94,7 +96,7 @@ class ExperimentConfig(Section):
     @classmethod
     def _variants(cls, variants: dict[str, dict]) -> dict[str, dict]:
         for name, parameters in variants.items():
-            if name in TRAININGS:
+            if name in (SUPERVISED, MIAOD, SUPERVISED_TWO_HEADS, FULL_SUPERVISION):
                 raise UnknownKeyError(name, "this training is built in; give the variant another name")
             try:
                 cls._own(parameters)
@@ -125,7 +127,7 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _known_trainings(self) -> "ExperimentConfig":
-        known = {"supervised", "miaod", *self.variants}
+        known = {SUPERVISED, MIAOD, *self.variants}
         for number, arm in enumerate(self.arms):
             if arm.training not in known:
                 message = f"unknown training {arm.training!r}{did_you_mean(arm.training, known)}"

@@ -13,6 +13,12 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]*$")]
 Count = Annotated[int, Field(ge=1)]
 
 
+# How an arm's detector may be trained; the runner makes the last two where they are called for.
+SUPERVISED, MIAOD = "supervised", "miaod"
+SUPERVISED_TWO_HEADS = "supervised-two-heads"  # labelled images only, for a strategy that reads two classifiers
+FULL_SUPERVISION = "full-supervision"  # all images labelled, trained as the supervised arms are
+
+
 class UnknownKeyError(ValueError):
     """A key in a free-form section that nothing takes: reported as 'section.key', like pydantic's own."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments.datasets import load_data
+from miaod_plugin.experiments.datasets import load_data, told_sizes
 from miaod_plugin.experiments.sampling import initial_set
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.files import write_text
@@ -33,18 +33,15 @@ def write_splits(config: ExperimentConfig, folder: str | Path) -> list[Path]:
     Raises
     ------
     ConfigError
-        If budgets do not count images, or the data set is missing and `data.sizes` too.
+        If budgets do not count images.
+    DataError
+        If the data set cannot be loaded.
     """
     folder = Path(folder)
     if config.budget.unit != "images":
         raise ConfigError(f"{config.source}: budget.unit: initial sets are written for budgets that count images")
-    sizes = getattr(config.data, "sizes", None)
-    try:
-        ids = load_data(config)[0].ids.tolist()
-    except DataError:
-        if sizes is None:
-            raise
-        ids = [""] * sizes.train
+    told = told_sizes(config)
+    ids = [""] * told.train if told else load_data(config)[0].ids.tolist()
     files = []
     for seed in config.seeds:
         rows = initial_set(np.ones(len(ids)), config.budgets[0], seed)

@@ -5,19 +5,14 @@ from pathlib import Path
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.experiments.sections import Arm
+from miaod_plugin.experiments.sections import FULL_SUPERVISION, SUPERVISED, SUPERVISED_TWO_HEADS, Arm
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.registry import STRATEGIES, find
-
-FULL_SUPERVISION = "full-supervision"  # all images labelled, trained as the supervised arms are
-SUPERVISED = "supervised"
-# Labelled images only, with MI-AOD's two classifiers, for a strategy that reads their discrepancy.
-SUPERVISED_TWO_HEADS = "supervised-two-heads"
 
 
 def training_of(arm: Arm) -> str:
     """Return the training of an arm; arms of one training share their model before the first query."""
-    if arm.training == "supervised" and find(STRATEGIES, arm.strategy).requires_adversarial:
+    if arm.training == SUPERVISED and find(STRATEGIES, arm.strategy).requires_adversarial:
         return SUPERVISED_TWO_HEADS
     return arm.training
 
