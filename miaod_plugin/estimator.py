@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from miaod_plugin import model_file
-from miaod_plugin.batches import TrainingImages
+from miaod_plugin.batches import AUGMENTATIONS, TrainingImages
 from miaod_plugin.data import check_targets, make_targets
 from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
 from miaod_plugin.errors import ConfigError, DataError, did_you_mean
@@ -50,6 +50,8 @@ class ObjectDetector(BaseEstimator):
         Share of all steps after which the learning rate is divided by ten.
     max_grad_norm : float, optional
         Scale gradients down to this L2 norm.
+    augmentation : {"flip", "ssd"}
+        Mirror training images, or first distort their colours, expand and crop them, as SSD does.
     horizontal_flip : float
         Probability of mirroring a training image.
     score_batch_size : int
@@ -124,6 +126,7 @@ class ObjectDetector(BaseEstimator):
         warmup_steps: int = 0,
         drop_at: float = 0.94,
         max_grad_norm: float | None = None,
+        augmentation: str = "flip",
         horizontal_flip: float = 0.5,
         score_batch_size: int = 8,
         num_workers: int = 0,
@@ -146,6 +149,7 @@ class ObjectDetector(BaseEstimator):
         self.warmup_steps = warmup_steps
         self.drop_at = drop_at
         self.max_grad_norm = max_grad_norm
+        self.augmentation = augmentation
         self.horizontal_flip = horizontal_flip
         self.score_batch_size = score_batch_size
         self.num_workers = num_workers
@@ -333,6 +337,8 @@ class ObjectDetector(BaseEstimator):
                 raise ConfigError(f"{name}: {value!r} is not allowed; give a number from 0 on")
         if self.optimizer not in ("sgd", "adamw"):
             raise ConfigError(f"optimizer: {self.optimizer!r} is not known; choose sgd or adamw")
+        if self.augmentation not in AUGMENTATIONS:
+            raise ConfigError(f"augmentation: {self.augmentation!r} is not known; choose {' or '.join(AUGMENTATIONS)}")
         if self.classes is not None and (isinstance(self.classes, str) or not len(self.classes)):
             raise ConfigError(f"classes: {self.classes!r} is not allowed; give a sequence of at least one name")
 

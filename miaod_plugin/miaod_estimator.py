@@ -27,8 +27,8 @@ class MIAODDetector(ObjectDetector):
     Parameters
     ----------
     detector, classes, detector_options, max_steps, batch_size, optimizer, learning_rate, momentum, weight_decay, \
-warmup_steps, drop_at, max_grad_norm, horizontal_flip, score_batch_size, num_workers, device, random_state, \
-checkpoint, checkpoint_seconds, on_step
+warmup_steps, drop_at, max_grad_norm, augmentation, horizontal_flip, score_batch_size, num_workers, device, \
+random_state, checkpoint, checkpoint_seconds, on_step
         As in `ObjectDetector`.
     label_epochs, min_epochs, max_epochs : int
         Passes over the labelled images in each label-set, minimising and maximising round; the latter two take as many
@@ -92,6 +92,7 @@ checkpoint, checkpoint_seconds, on_step
         warmup_steps: int = 0,
         drop_at: float = 0.94,
         max_grad_norm: float | None = None,
+        augmentation: str = "flip",
         horizontal_flip: float = 0.5,
         score_batch_size: int = 8,
         num_workers: int = 0,
@@ -114,6 +115,7 @@ checkpoint, checkpoint_seconds, on_step
             warmup_steps=warmup_steps,
             drop_at=drop_at,
             max_grad_norm=max_grad_norm,
+            augmentation=augmentation,
             horizontal_flip=horizontal_flip,
             score_batch_size=score_batch_size,
             num_workers=num_workers,

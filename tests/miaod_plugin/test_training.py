@@ -25,6 +25,7 @@ SETTINGS = Settings(
     warmup_steps=0,
     drop_at=1.0,
     max_grad_norm=None,
+    augmentation="flip",
     horizontal_flip=0.5,
     num_workers=0,
     checkpoint=None,
