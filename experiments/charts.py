@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from miaod_plugin.experiments.looks import COLOURS, DASHES, SHAPES
+from miaod_plugin.experiments.looks import DASHES, SHAPES, colour_of, mark_of
 
 INK, MUTED, RULE = "#1f2328", "#59636e", "#e4e7eb"
 FONT = "font-size:12px;fill:" + MUTED
@@ -134,9 +134,7 @@ def bars(series: Sequence[Series], x_label: str, width: int) -> Markup:
             rect = Markup(
                 '<rect x="{}" y="{}" width="{:.1f}" height="13" fill="{}" fill-opacity=".82"><title>{}</title></rect>'
             )
-            marks = [
-                rect.format(frame.left, y - 6, frame.x(point.mean) - frame.left, COLOURS[one.look % 8], point.title)
-            ]
+            marks = [rect.format(frame.left, y - 6, frame.x(point.mean) - frame.left, colour_of(one.look), point.title)]
             if point.low is not None:
                 x0, x1 = (frame.x(min(max(value, 0.0), high)) for value in (point.low, point.high))
                 ends = [x for x, value in ((x0, point.low), (x1, point.high)) if 0 <= value <= high]
@@ -194,7 +192,7 @@ def _axes(frame: Frame, x_label: str, y_label: str, x_ticks, y_ticks, signed: bo
 
 
 def _curve(frame: Frame, series: Series, shift: float) -> Markup:
-    colour = COLOURS[series.look % 8]
+    colour = colour_of(series.look)
     marks = [_interval(frame, point, frame.x(point.x) + shift, series.look, 1.4) for point in series.points]
     dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.2" fill="{}" fill-opacity=".5"/>')
     marks += [dot.format(frame.x(x), frame.y(y), colour) for p in series.points for x, y in p.seeds if len(p.seeds) > 1]
@@ -208,7 +206,7 @@ def _interval(frame: Frame, point: Point, x: float, look: int, width: float) -> 
     if point.low is None or point.high is None:
         return Markup("")
     low, high = frame.y_range
-    colour = COLOURS[look % 8]
+    colour = colour_of(look)
     parts = [_line(x, frame.y(point.low), x, frame.y(point.high), colour, width)]
     caps = [frame.y(value) for value in (point.low, point.high) if low <= value <= high]
     parts += [_line(x - 3.5, y, x + 3.5, y, colour, width) for y in caps]
@@ -238,7 +236,7 @@ def _path(places: Sequence[tuple[float, float]], look: int) -> Markup:
     path = Markup(
         '<path d="{}" fill="none" stroke="{}" stroke-width="2" stroke-linejoin="round" stroke-dasharray="{}"/>'
     )
-    return path.format(_moves(places), COLOURS[look % 8], DASHES[look % 8])
+    return path.format(_moves(places), colour_of(look), DASHES[mark_of(look)])
 
 
 def _moves(places: Sequence[tuple[float, float]]) -> str:
@@ -251,7 +249,7 @@ def _marker(x: float, y: float, look: int, title: str = "") -> Markup:
         "{}</path>"
     )
     inside = Markup("<title>{}</title>").format(title) if title else ""
-    return shape.format(SHAPES[look % 8], x, y, COLOURS[look % 8], inside)
+    return shape.format(SHAPES[mark_of(look)], x, y, colour_of(look), inside)
 
 
 def _dodge(look: int, count: int, step: float) -> float:

@@ -17,3 +17,13 @@ SHAPES = (
     "M-1.1,-.6L-.6,-1.1L0,-.5L.6,-1.1L1.1,-.6L.5,0L1.1,.6L.6,1.1L0,.5L-.6,1.1L-1.1,.6L-.5,0Z",
     "M0,-1.3L.32,-.42L1.24,-.4L.5,.16L.76,1.05L0,.52L-.76,1.05L-.5,.16L-1.24,-.4L-.32,-.42Z",
 )
+
+
+def colour_of(number: int) -> str:
+    """Return the colour of an arm; they come again after eight arms."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def mark_of(number: int) -> int:
+    """Return which marker and line an arm has; with a colour that comes again they are others."""
+    return (number + number // len(COLOURS)) % len(MARKERS)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from miaod_plugin.experiments.comparison import Comparison
 from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.looks import COLOURS, LINES, MARKERS
+from miaod_plugin.experiments.looks import LINES, MARKERS, colour_of, mark_of
 from miaod_plugin.files import atomic_path
 
 MEAN = {"linewidth": 1.8, "markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
@@ -53,9 +53,9 @@ def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
     shown = [comparison.full["mean"]] * (comparison.full["mean"] is not None)
     ends = []  # of the intervals
     for number, (arm, rows) in enumerate(comparison.table(x).items()):
-        look = {"color": COLOURS[number % 8], "marker": MARKERS[number % 8]}
+        look = {"color": colour_of(number), "marker": MARKERS[mark_of(number)]}
         mean = [100 * row["mean"] for row in rows]
-        axes.plot([row[x] for row in rows], mean, linestyle=LINES[number % 8], label=arm, zorder=3, **look, **MEAN)
+        axes.plot([row[x] for row in rows], mean, linestyle=LINES[mark_of(number)], label=arm, zorder=3, **look, **MEAN)
         spread = [row for row in rows if row["low"] is not None]
         if spread:
             points = [point for row in rows for point in row["points"]]

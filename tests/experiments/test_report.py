@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from miaod_plugin.cli import app
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments.looks import colour_of, mark_of
 from miaod_plugin.experiments.report import write_report
 
 ARMS = ["miaod+miaod", "supervised+random", "supervised+entropy"]
@@ -280,3 +281,7 @@ def test_a_run_without_results_is_refused(finished, tmp_path):
     shutil.copy(finished[0] / "config.yaml", run)
     with pytest.raises(ConfigError, match="no cycle is finished yet"):
         write_report([run])
+
+
+def test_no_two_of_many_arms_look_alike():
+    assert len({(colour_of(number), mark_of(number)) for number in range(64)}) == 64
