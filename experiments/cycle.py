@@ -20,11 +20,10 @@ import numpy as np
 
 from miaod_plugin import DetectionLearner
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_json, write_lines, write_rows
-from miaod_plugin.experiments.sampling import annotation_costs, initial_set, random_state, reaching, unlabelled_subset
+from miaod_plugin.experiments.sampling import annotation_costs, random_state, reaching, unlabelled_subset
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.experiments.splits import read_split
+from miaod_plugin.experiments.splits import initial_rows
 from miaod_plugin.experiments.trainings import (
     FULL_SUPERVISION,
     labelled_images,
@@ -60,13 +59,7 @@ class Experiment:
 
     def initial_set(self, seed: int) -> np.ndarray:
         """Return the sorted rows of the images that are labelled before the first query."""
-        if self.config.initial is None:
-            return initial_set(self.costs, self.config.budgets[0], seed)
-        path = self.config.initial.replace("{seed}", str(seed))
-        rows = read_split(path, self.train.ids)
-        if len(rows) != self.config.budgets[0]:
-            raise ConfigError(f"{path}: has {len(rows)} images, but the first budget is {self.config.budgets[0]}")
-        return rows
+        return initial_rows(self.config, self.train.ids, self.costs, seed)
 
     def steps(self, cell: Cell) -> int:
         """Return the optimiser steps of the cell's training: those for as many images as its budget buys on average.

@@ -16,9 +16,9 @@ from scipy.stats import spearmanr
 from miaod_plugin.batches import training_target
 from miaod_plugin.data import make_targets, read_image
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.layout import Cell, Run, read_lines, write_rows
+from miaod_plugin.errors import ConfigError, DataError
+from miaod_plugin.experiments.datasets import describe, load_data
+from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_rows
 from miaod_plugin.experiments.report import open_run
 from miaod_plugin.experiments.sampling import random_state
 from miaod_plugin.experiments.trainings import has_two_heads, load_estimator, make_strategy
@@ -31,7 +31,12 @@ TRUTHS = ("loss", "error", "boxes")
 def write_diagnosis(root: str | Path, cycle: int | None = None) -> tuple[list[dict], Path]:
     """Write ``diagnosis.csv`` into the folder of a run, and return its rows and its path; see `diagnose`."""
     run = open_run(root)
-    rows = list(diagnose(run, load_data(run.config)[0], cycle))
+    train = load_data(run.config)[0]
+    if describe(train) != read_json(run.root / "data.json")["train"]:
+        raise DataError(f"data.train: not what the run in {run.root} began with; give it the data it was made with")
+    rows = list(diagnose(run, train, cycle))
+    if not rows:
+        raise ConfigError(f"{run.root}: no strategy of this run scores images one by one; there is nothing to compare")
     path = run.root / "diagnosis.csv"
     write_rows(path, [row | {truth: f"{row[truth]:.4f}" for truth in TRUTHS} for row in rows])
     return rows, path
@@ -75,7 +80,7 @@ def diagnose(run: Run, train: DetectionData, cycle: int | None = None) -> Iterat
     ConfigError
         If no model of that cycle is finished, or none follows it.
     """
-    cycle = len(run.config.budgets) - 2 if cycle is None else cycle
+    cycle = max(len(run.config.budgets) - 2, 0) if cycle is None else cycle
     cells = [cell for cell in run.arm_cells() if cell.cycle == cycle and run.asks(cell) and run.finished(cell)]
     if not cells:
         raise ConfigError(f"{run.root}: no model of cycle {cycle} has finished with a query")
@@ -120,7 +125,9 @@ def _loss(network, x, target: dict) -> float:
     device = next(network.parameters()).device
     image = read_image(x).to(device).float().div(255)
     target = {name: value.to(device) for name, value in training_target(target).items()}
-    return float(sum(network([image], [target]).loss.values()))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)  # Faster R-CNN samples its proposals
+        return float(sum(network([image], [target]).loss.values()))
 
 
 def _error(prediction: dict, target: dict, n_classes: int) -> float:

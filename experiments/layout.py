@@ -30,7 +30,7 @@ from miaod_plugin.experiments.trainings import FULL_SUPERVISION, training_of
 from miaod_plugin.files import write_text
 
 # Keys that do not change results, so that a run may go on with other values.
-FREE = {"jobs", "device", "published"}
+FREE = {"jobs", "device", "published", "initial"}  # the initial images themselves are compared
 
 
 @dataclass(frozen=True, order=True)
@@ -143,13 +143,14 @@ class Run:
             if changed := changes(old, self.config.model_dump(mode="json")):
                 raise ConfigError(
                     f"{self.config.source}: differs from the run in {self.root}: {'; '.join(changed)}"
-                    " (only arms, seeds, later budgets and full supervision may be added;"
+                    " (only arms, variants, seeds, later budgets and full supervision may be added;"
                     " use another name, or --fresh to start over)"
                 )
             for part, then in (read_json(self.root / "data.json") or {}).items():
                 if (now := data[part]) != then:
+                    place = "initial images of " + part.removeprefix("initial.") if "." in part else f"data.{part}"
                     raise DataError(
-                        f"data.{part}: not what the run in {self.root} began with ({then['images']} images with"
+                        f"{place}: not what the run in {self.root} began with ({then['images']} images with"
                         f" {then['boxes']} boxes then, {now['images']} with {now['boxes']} now);"
                         " use another name, or --fresh to start over"
                     )
@@ -180,7 +181,8 @@ def changes(old: dict, new: dict) -> list[str]:
         elif key == "seeds":
             changed += [f"seeds: {seed} is gone" for seed in before if seed not in after]
         elif key == "variants":
-            for name in before:
+            used = {arm["training"] for arm in old["arms"]}
+            for name in used & before.keys():
                 changed += _differences(before[name], after.get(name), f"variants.{name}")
         elif key == "arms":
             arms = {arm["name"]: arm for arm in after}

@@ -18,7 +18,9 @@ from miaod_plugin.experiments.datasets import load_data, require_affordable, tol
 from miaod_plugin.experiments.layout import Run
 from miaod_plugin.experiments.sampling import annotation_costs
 from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.splits import initial_rows
 from miaod_plugin.experiments.trainings import (
+    check_trainings,
     labelled_images,
     make_estimator,
     make_strategy,
@@ -66,6 +68,7 @@ def show_plan(config: ExperimentConfig, out: str | Path = "runs", console: Conso
         As `run_experiment`, but for a missing data set for which ``data.sizes`` stands in.
     """
     console = console or Console()
+    check_trainings(config)
     run, pool = Run(config, out), describe_pool(config)
     console.print(cycles_table(run, pool), highlight=False, soft_wrap=True)
     with console.status("measuring a few steps of each training"):
@@ -78,13 +81,18 @@ def describe_pool(config: ExperimentConfig, n_sample: int = 16) -> Pool:
     if told := told_sizes(config):
         cost = _told_cost(config)
         require_affordable(config, cost * told.train)
+        for seed in config.seeds if config.initial else ():
+            initial_rows(config, [""] * told.train, np.ones(told.train), seed)
         classes = tuple(config.data.classes or map(str, range({"voc": 20, "coco": 80}[config.data.kind])))
         sample = random_images(n_sample, told.image, len(classes))
         return Pool(
             told.train, told.test, cost, classes, told.image, sample, "as data.sizes tells, for want of the data"
         )
     train, test = load_data(config)
-    cost = float(annotation_costs(train.y, config.budget).mean())
+    costs = annotation_costs(train.y, config.budget)
+    for seed in config.seeds:
+        initial_rows(config, train.ids, costs, seed)
+    cost = float(costs.mean())
     sample = train.X[:n_sample], train.y[:n_sample]
     return Pool(len(train), len(test), cost, train.classes, image_size(train.X[0]), sample, "in the data set")
 
@@ -118,7 +126,8 @@ def cycles_table(run: Run, pool: Pool) -> Group:
     before = 0
     for cycle, budget in enumerate(config.budgets):
         images = labelled_images(config, "", cycle, pool.n_train, pool.mean_cost)
-        new = f"{about}{images - before}" if cycle else f"{about}{images} at random"
+        first = f"{about}{images} {'at random' if config.initial is None else 'of `initial`'}"
+        new = f"{about}{images - before}" if cycle else first
         table.add_row(str(cycle), str(budget), new, f"{about}{images}", f"{optimiser_steps(config, images):,}")
         before = images
     if config.full_supervision:

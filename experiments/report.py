@@ -253,8 +253,9 @@ def _differences(run: Run | None, comparison: Comparison) -> dict | None:
 
 def _together(runs: Sequence[Run], compared: dict[str, Comparison]) -> dict | None:
     """Return the curves of several runs in one chart, where they measured the same on the same data."""
+    parts = [read_json(run.root / "data.json") for run in runs]
     alike = {
-        (one.score, str(read_json(run.root / "data.json"))) for run, one in zip(runs, compared.values(), strict=True)
+        (one.score, str(part["train"]), str(part["test"])) for part, one in zip(parts, compared.values(), strict=True)
     }
     if len(runs) < 2 or len(alike) > 1:
         return None

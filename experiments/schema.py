@@ -89,7 +89,9 @@ class ExperimentConfig(Section):
         if common := sorted(parameters.keys() & COMMON_PARAMETERS):
             raise ValueError(f"{common[0]!r} is common to all trainings; write it under 'training'")
         refuse_unknown(parameters, MIAOD_PARAMETERS, "key")
-        miaod_options(parameters.get("mode", "improved"), parameters.get("options"))
+        if not isinstance(options := parameters.get("options") or {}, dict):
+            raise ValueError(f"options: {options!r} is not a mapping of names to values")
+        miaod_options(parameters.get("mode", "improved"), options)
         return parameters
 
     @field_validator("variants")
@@ -232,8 +234,10 @@ def _resolve_paths(raw: dict, folder: Path) -> dict:
 
     resolved = {**raw, "data": resolve(raw["data"])} if "data" in raw else {**raw}
     initial = raw.get("initial")
-    if isinstance(initial, str) and not Path(initial).parent.exists():
-        resolved["initial"] = str(folder / initial)
+    if isinstance(initial, str) and isinstance(raw.get("seeds"), list):
+        first = initial.replace("{seed}", str(next(iter(raw["seeds"]), "")))
+        if not Path(first).exists() and (folder / first).exists():
+            resolved["initial"] = str(folder / initial)
     return resolved
 
 

@@ -11,12 +11,13 @@ its id where the data was at hand. The first line says how many images of how ma
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments.datasets import load_data, told_sizes
+from miaod_plugin.experiments.datasets import load_data, require_affordable, told_sizes
 from miaod_plugin.experiments.sampling import initial_set
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.files import write_text
@@ -25,8 +26,32 @@ CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 _HEADER = re.compile(r"# (\d+) of (\d+) images")
 
 
+def initial_rows(config: ExperimentConfig, ids: Sequence[str], costs: np.ndarray, seed: int) -> np.ndarray:
+    """Return the sorted rows of the images that a seed starts from: those its split file names, or drawn ones.
+
+    Parameters
+    ----------
+    ids : sequence of str, (n,)
+        The ids of the training part; empty ones where it is not at hand.
+    costs : ndarray, (n,)
+        What annotating each image costs, in the unit of the budget.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the split file is not one of these images, or not of the first budget.
+    """
+    if config.initial is None:
+        return initial_set(costs, config.budgets[0], seed)
+    path = config.initial.replace("{seed}", str(seed))
+    rows = read_split(path, ids)
+    if len(rows) != config.budgets[0]:
+        raise ConfigError(f"{path}: has {len(rows)} images, but the first budget is {config.budgets[0]}")
+    return rows
+
+
 def write_splits(config: ExperimentConfig, folder: str | Path) -> list[Path]:
-    """Write the initial set of each seed as ``NAME_seedK.txt``, and the checksums of all files of that folder.
+    """Write down the images that each seed starts from as ``NAME_seedK.txt``, and the folder's checksums.
 
     Without the data set, `data.sizes` tells how many images there are, and the files name positions alone.
 
@@ -40,11 +65,12 @@ def write_splits(config: ExperimentConfig, folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if config.budget.unit != "images":
         raise ConfigError(f"{config.source}: budget.unit: initial sets are written for budgets that count images")
-    told = told_sizes(config)
+    if told := told_sizes(config):
+        require_affordable(config, told.train)
     ids = [""] * told.train if told else load_data(config)[0].ids.tolist()
     files = []
     for seed in config.seeds:
-        rows = initial_set(np.ones(len(ids)), config.budgets[0], seed)
+        rows = initial_rows(config, ids, np.ones(len(ids)), seed)
         lines = [f"# {len(rows)} of {len(ids)} images", *(f"{row + 1}\t{ids[row]}".rstrip() for row in rows)]
         files.append(folder / f"{config.name}_seed{seed}.txt")
         write_text(files[-1], "\n".join(lines) + "\n")
@@ -53,14 +79,14 @@ def write_splits(config: ExperimentConfig, folder: str | Path) -> list[Path]:
     return files
 
 
-def read_split(path: str | Path, ids: np.ndarray) -> np.ndarray:
+def read_split(path: str | Path, ids: Sequence[str]) -> np.ndarray:
     """Return the sorted rows that a split file names.
 
     Parameters
     ----------
     path : path of a split file
-    ids : ndarray of str, (n,)
-        The ids of the training part.
+    ids : sequence of str, (n,)
+        The ids of the training part; empty ones where it is not at hand.
 
     Raises
     ------
@@ -81,12 +107,12 @@ def read_split(path: str | Path, ids: np.ndarray) -> np.ndarray:
     return np.sort(np.array(rows, dtype=np.int64))
 
 
-def _row(line: str, where: str, ids: np.ndarray) -> int:
+def _row(line: str, where: str, ids: Sequence[str]) -> int:
     position, _, name = line.partition("\t")
     if not position.isascii() or not position.isdigit() or not 1 <= int(position) <= len(ids):
         raise DataError(f"{where}: {position!r} is not a position from 1 to {len(ids)}")
     row = int(position) - 1
-    if name and name != ids[row]:
+    if name and ids[row] and name != ids[row]:
         raise DataError(
             f"{where}: image {position} is {ids[row]!r} here, not {name!r}: another data set, or another order"
         )

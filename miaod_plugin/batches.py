@@ -51,6 +51,43 @@ def training_target(target: dict) -> dict[str, Tensor]:
     return {"boxes": boxes[keep], "labels": labels[keep]}
 
 
+AUGMENTATIONS = ("flip", "ssd")
+# What SSD's authors do to an image before it is mirrored: other colours, a larger canvas, a part that holds objects.
+_distort_and_crop = v2.Compose(
+    [
+        v2.RandomPhotometricDistort(),
+        v2.RandomZoomOut(fill=[123, 117, 104], side_range=(1.0, 4.0)),  # ImageNet's mean colour
+        v2.RandomIoUCrop(),
+        v2.SanitizeBoundingBoxes(),
+    ]
+)
+
+
+def ssd_augmented(image: Tensor, target: dict | None, seed: tuple[int, ...]) -> tuple[Tensor, dict | None]:
+    """Distort, expand and crop a uint8 image ``(3, H, W)`` with its boxes, by a seed of its own.
+
+    An unlabelled image is not cropped, since a crop is chosen by the boxes in it.
+    """
+    boxes = torch.zeros(0, 4) if target is None else target["boxes"]
+    labels = torch.zeros(0) if target is None else target["labels"]
+    known = {"boxes": BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(image.shape[1:])), "labels": labels}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        image, changed = _distort_and_crop(image, known)
+    return image, target and {"boxes": changed["boxes"].as_subclass(Tensor), "labels": changed["labels"]}
+
+
+class AugmentedImages(Dataset):
+    """Training images as a step sees them: item ``(step, i)`` is image i, changed in a way of this step's own."""
+
+    def __init__(self, images: TrainingImages, augmentation: str, seed: tuple[int, ...]):
+        self.images, self.augmentation, self.seed = images, augmentation, seed
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, dict | None]:
+        image, target = self.images[item[1]]
+        return ssd_augmented(image, target, (*self.seed, *item)) if self.augmentation == "ssd" else (image, target)
+
+
 def load_batches(
     images: TrainingImages, stage, skip: int, settings, seed: tuple[int, ...]
 ) -> Iterator[tuple[list[Tensor], list[dict] | None]]:
@@ -63,10 +100,11 @@ def load_batches(
             batches.append([len(images.labeled) + index for index in next(unlabeled)])
         else:
             batches.append(next(labeled))
+    steps = [[(step, index) for index in batch] for step, batch in enumerate(batches)]
     return iter(
         DataLoader(
-            images,
-            batch_sampler=batches[skip:],
+            AugmentedImages(images, settings.augmentation, (*seed, 2)),
+            batch_sampler=steps[skip:],
             collate_fn=_collate,
             num_workers=settings.num_workers,
             generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
@@ -91,56 +129,17 @@ def _collate(items: list[tuple[Tensor, dict | None]]) -> tuple[list[Tensor], lis
     return images, None if targets[0] is None else targets
 
 
-AUGMENTATIONS = ("flip", "ssd")
-# What SSD's authors do to an image before it is mirrored: other colours, a larger canvas, a part that holds objects.
-_distort_and_crop = v2.Compose(
-    [
-        v2.RandomPhotometricDistort(),
-        v2.RandomZoomOut(fill=[123, 117, 104], side_range=(1.0, 4.0)),  # ImageNet's mean colour
-        v2.RandomIoUCrop(),
-        v2.SanitizeBoundingBoxes(),
-    ]
-)
-
-
 def augment(
-    images: list[Tensor],
-    targets: list[dict] | None,
-    augmentation: str,
-    flip_probability: float,
-    seed: tuple[int, ...],
-    device: torch.device,
+    images: list[Tensor], targets: list[dict] | None, probability: float, seed: tuple[int, ...], device: torch.device
 ) -> tuple[list[Tensor], list[dict] | None]:
-    """Move a batch to the device as floats in 0..1, and change each image with its boxes at random.
-
-    Every augmentation mirrors with the given probability; ``"ssd"`` distorts, expands and crops first, with torch's
-    random numbers. Unlabelled images are not cropped, since a crop is chosen by the boxes in it.
-    """
-    flips = np.random.default_rng(seed).random(len(images)) < flip_probability
-    images = [image.to(device, non_blocking=True) for image in images]
+    """Move a batch to the device as floats in 0..1, and flip each image with its boxes with the given probability."""
+    flips = np.random.default_rng(seed).random(len(images)) < probability
+    images = [image.to(device, non_blocking=True).float().div_(255) for image in images]
     if targets is not None:
         targets = [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets]
-    if augmentation == "ssd":
-        nothing = {
-            "boxes": torch.zeros(0, 4, device=device),
-            "labels": torch.zeros(0, dtype=torch.int64, device=device),
-        }
-        changed = [
-            _distort_and_crop(image, _with_canvas(target, image))
-            for image, target in zip(images, targets or [nothing] * len(images), strict=True)
-        ]
-        images = [image for image, _ in changed]
-        targets = targets and [{**target, "boxes": target["boxes"].as_subclass(Tensor)} for _, target in changed]
-    images = [image.float().div_(255) for image in images]
     for i in np.flatnonzero(flips):
         images[i] = horizontal_flip(images[i])
         if targets is not None:
             width, boxes = images[i].shape[-1], targets[i]["boxes"]
             targets[i]["boxes"] = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
     return images, targets
-
-
-def _with_canvas(target: dict[str, Tensor], image: Tensor) -> dict[str, Tensor]:
-    """Return the target with boxes that know the size of their image, as torchvision's transforms want them."""
-    boxes = BoundingBoxes(target["boxes"], format="XYXY", canvas_size=tuple(image.shape[-2:]))
-    return {**target, "boxes": boxes}

@@ -61,8 +61,9 @@ def image_uncertainty(
 def weighted_uncertainty(logits1: list[Tensor], logits2: list[Tensor], weights: list[Tensor]) -> Tensor:
     """Return ``sum_i mean_c w (s1 - s2)^2`` over the instances of all levels: lists -> ``(B,)``.
 
-    The uncertainty of section 3.2 of the paper with the weights of section 3.3: as those of an image add up to about 1,
-    it does not grow with the number of objects, as the mean over the most uncertain instances does.
+    The uncertainty of section 3.2 of the paper with the weights of section 3.3. Where the attention is sharp (logits),
+    objects share the weight of their image, so that this grows less with their number than the mean over the most
+    uncertain instances does.
     """
     levels = zip(logits1, logits2, weights, strict=True)
     return sum(((f1.sigmoid() - f2.sigmoid()).square() * w).mean(dim=2).sum(dim=1) for f1, f2, w in levels)

@@ -74,7 +74,7 @@ def miaod_options(mode: str = "improved", overrides: dict | None = None) -> MIAO
     ConfigError
         If the mode, a name or a value is not known.
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise ConfigError(f"mode: {mode!r} is not known{did_you_mean(str(mode), MODES)}")
     overrides = overrides or {}
     for name, value in overrides.items():
@@ -83,6 +83,10 @@ def miaod_options(mode: str = "improved", overrides: dict | None = None) -> MIAO
         if name in _CHOICES and value not in _CHOICES[name]:
             raise ConfigError(f"options.{name}: {value!r} is not allowed; choose one of {', '.join(_CHOICES[name])}")
     options = replace(MODES[mode], **overrides)
+    for name, most in (("discrepancy_weight", float("inf")), ("pseudo_label_threshold", 1)):
+        value = getattr(options, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise ConfigError(f"options.{name}: {value!r} is not allowed; give a number from 0 to {most}")
     top_k = options.top_k
     if isinstance(top_k, bool) or not (
         0 < top_k <= 1 if isinstance(top_k, float) else isinstance(top_k, int) and top_k

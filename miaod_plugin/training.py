@@ -92,8 +92,7 @@ def train(
             for step, (inputs, targets) in enumerate(batches, start=begin + done):
                 torch.manual_seed(_mix(seed, step))
                 set_learning_rate(optimizer, settings, step if keep_optimizer else step - begin, step / total)
-                changes = (settings.augmentation, settings.horizontal_flip, (seed, 1, step))
-                inputs, targets = augment(inputs, targets, *changes, device)
+                inputs, targets = augment(inputs, targets, settings.horizontal_flip, (seed, 1, step), device)
                 losses = losses_of(network(inputs, targets), stage.kind, options)
                 take_step(optimizer, trainable, losses, settings.max_grad_norm, f"step {step + 1} of {total}")
                 values = {name: float(loss.detach()) for name, loss in losses.items()}

@@ -19,7 +19,7 @@ class MIAODSampling(QueryStrategy):
     average : {"top_k", "weights"}
         Average over the most uncertain instances, as the paper does, or weigh every instance as the MIL head and the
         attention do in training. The former grows with the number of objects, so it picks crowded images; the latter
-        asks how uncertain the objects are, not how many.
+        grows less in the improved mode, where objects share the weight of their image.
     top_k : int or float, optional
         A number of instances, or as a float a share of the image's; by default the estimator's option.
     adapt : bool

@@ -200,7 +200,7 @@ def _with_pyramid(
     """Put RetinaNet's heads on a pyramid P3 to P7, with anchors of three scales and three shapes in each cell."""
     if anchor_size < 1:
         raise ConfigError(f"anchor_size: {anchor_size!r} is not allowed; give a number of pixels")
-    sizes = tuple(tuple(int(anchor_size * 2 ** (level + step / 3)) for step in range(3)) for level in range(5))
+    sizes = anchor_sizes(anchor_size)
     return RetinaNetDetector(
         backbone,
         num_classes,
@@ -213,6 +213,11 @@ def _with_pyramid(
         image_std=image_std,
         **POSTPROCESSING,
     )
+
+
+def anchor_sizes(smallest: int) -> tuple[tuple[int, ...], ...]:
+    """Return the sides in pixels of the anchors of P3 to P7: three scales, doubled from level to level."""
+    return tuple(tuple(int(smallest * 2 ** (level + step / 3)) for step in range(3)) for level in range(5))
 
 
 def retinanet_tiny(

@@ -11,7 +11,13 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead, 
 from miaod_plugin.detectors.backbones import resnet50_fpn
 from miaod_plugin.detectors.base import Features
 from miaod_plugin.detectors.matching import focal_loss, match_anchors
-from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD, POSTPROCESSING, RetinaNetDetector
+from miaod_plugin.detectors.retinanet import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    POSTPROCESSING,
+    RetinaNetDetector,
+    anchor_sizes,
+)
 from miaod_plugin.detectors.torchvision_parts import LevelClassifier, anchors_of_images
 
 GROUP_NORM = partial(nn.GroupNorm, 32)
@@ -60,7 +66,7 @@ def retinanet_resnet50_fpn_v2(
 
     Parameters as in `retinanet_resnet50_fpn`; `fpn_channels` in multiples of 32.
     """
-    sizes = tuple(tuple(int(base * 2 ** (step / 3)) for step in range(3)) for base in (32, 64, 128, 256, 512))
+    sizes = anchor_sizes(32)
     return RetinaNetV2Detector(
         resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels, p6_from="backbone"),
         num_classes,

@@ -122,7 +122,7 @@ class CellBatchNorm(nn.BatchNorm2d):
 def ssd300_vgg16(
     num_classes: int,
     *,
-    weights: str | Path | None = "IMAGENET1K_FEATURES",
+    weights: str | Path | None = "DEFAULT",
     size: int = 300,
     image_mean: tuple[float, float, float] = VGG_MEAN,
     image_std: tuple[float, float, float] = VGG_STD,
@@ -135,7 +135,7 @@ def ssd300_vgg16(
     ----------
     weights : str, path or None
         Backbone weights: the name of torchvision's for `vgg16` (downloaded once), a local state dict, or random ones.
-        The default are torchvision's for SSD, to which `image_mean` and `image_std` belong.
+        ``"DEFAULT"`` is ``"IMAGENET1K_FEATURES"``, torchvision's for SSD, to which the default normalisation belongs.
     size : int
         Images are resized to squares of `size` pixels. Below 268 the last two of the six feature maps are left out.
     image_mean, image_std : tuple of float
@@ -145,6 +145,7 @@ def ssd300_vgg16(
     scales : tuple of seven floats
         Sides of the default boxes of each map, and of one beyond, as shares of the image.
     """
+    weights = "IMAGENET1K_FEATURES" if weights == "DEFAULT" else weights
     body = load_weights(vgg16, weights, VGG16_Weights).features
     freeze_stages(body, VGG_STAGES, frozen_stages)
     backbone = SSDFeatureExtractorVGG(body, highres=False)

@@ -1,17 +1,23 @@
 import math
+import shutil
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from tiny_experiment import run_tiny
 
 from miaod_plugin import ObjectDetector
 from miaod_plugin.cli import app
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.errors import ConfigError
+from miaod_plugin.errors import ConfigError, DataError
+from miaod_plugin.experiments import diagnosis
 from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.diagnosis import diagnose, rank_correlation, true_values
+from miaod_plugin.experiments.diagnosis import diagnose, rank_correlation, true_values, write_diagnosis
 from miaod_plugin.experiments.layout import Run
 from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.trainings import load_estimator
+from miaod_plugin.query import QueryStrategy
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,38 @@ def test_each_model_is_asked_by_every_strategy_that_can_score_its_pool(finished)
         "supervised+coreset": ["entropy", "coreset"],
     }
     assert {(row["cycle"], row["images"]) for row in rows} == {(0, 20)}
-    assert all(math.isnan(row[truth]) or -1 <= row[truth] <= 1 for row in rows for truth in ("loss", "error", "boxes"))
+
+
+class Crowds(QueryStrategy):
+    """Asks for the images with the most boxes, which it knows from the file that the test writes."""
+
+    counts: ClassVar[dict] = {}
+
+    def utilities(self, estimator, X):
+        return np.array([self.counts[image.tobytes()] for image in X], dtype=float)
+
+
+def test_a_strategy_that_knows_the_truth_has_rank_1_of_it(finished, monkeypatch):
+    run, train = finished
+    Crowds.counts = {image.tobytes(): len(target["labels"]) for image, target in zip(train.X, train.y, strict=True)}
+    monkeypatch.setattr(diagnosis, "_strategies", lambda run, cell: {"crowds": Crowds()})
+    rows = list(diagnose(run, train))
+    assert [row["boxes"] for row in rows] == [pytest.approx(1)] * 3
+    labelled = (run.folder(run.arm_cells()[0]) / "labelled.txt").read_text().split()
+    pool = [row for row, name in enumerate(train.ids.tolist()) if name not in labelled]
+    estimator = load_estimator(run.config, "miaod", run.folder(run.arm_cells()[0]) / "model.safetensors")
+    losses = true_values(estimator, train, np.array(pool))["loss"]
+    counts = [len(train.y[row]["labels"]) for row in pool]
+    assert rows[0]["loss"] == pytest.approx(spearmanr(counts, losses).statistic)
+
+
+def test_a_run_is_not_held_against_other_annotations(finished, tmp_path):
+    run, _ = finished
+    shutil.copytree(run.root, tmp_path / "tiny")
+    config = tmp_path / "tiny" / "config.yaml"
+    config.write_text(config.read_text().replace("n_classes: 3", "n_classes: 4"))
+    with pytest.raises(DataError, match=r"data.train: not what the run in .* began with"):
+        write_diagnosis(tmp_path / "tiny")
 
 
 def test_the_command_writes_the_ranks_and_shows_their_means_over_seeds(finished, capsys):

@@ -51,7 +51,8 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
     ],
 )
 def test_any_other_change_of_a_run_is_refused_with_what_changed(tmp_path, changes, named):
-    had = {"full_supervision": True, "variants": {"short": {"rounds": 0}}}
+    arms = [*TINY["arms"], {"training": "short", "strategy": "random"}]
+    had = {"full_supervision": True, "variants": {"short": {"rounds": 0}}, "arms": arms}
     run = claim(tmp_path, **had)
     before = (run.root / "config.yaml").read_text()
     with pytest.raises(ConfigError) as refused:

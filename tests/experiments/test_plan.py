@@ -31,7 +31,7 @@ def test_the_papers_voc_protocol_is_planned_without_its_data(tmp_path):
     # 26 passes over the labelled and 8 over the unlabelled images, at two a step
     assert [line for line in lines if line[:1].isdigit() and "arms x" not in line] == [
         f"{cycle} {827 + 413 * cycle} {new} {827 + 413 * cycle} {34 * -(-(827 + 413 * cycle) // 2):,}"
-        for cycle, new in enumerate(["827 at random", *["413"] * 6])
+        for cycle, new in enumerate(["827 of `initial`", *["413"] * 6])
     ]
     assert lines[0].startswith("voc_retinanet: 16,551 training and 4,952 test images as data.sizes tells")
     assert any(line.startswith("5 arms x 3 seeds x 7 cycles = 105 cells, on top of 9 trainings") for line in lines)

@@ -49,7 +49,7 @@ def test_a_run_from_split_files_starts_from_the_images_they_name(tmp_path):
     assert labelled.read_text().split() == ids[[3, 5, 8, 20]].tolist()
 
     first.write_text("# 4 of 24 images\n3\n5\n8\n9\n")
-    with pytest.raises(DataError, match=r"data.initial.seed0: not what the run in .* began with"):
+    with pytest.raises(DataError, match=r"initial images of seed0: not what the run in .* began with"):
         run_experiment(load_config(tmp_path / "tiny.yaml"), tmp_path / "runs")
 
 

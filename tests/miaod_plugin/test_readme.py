@@ -20,13 +20,16 @@ def test_python_blocks_run(number, capsys):
         assert 0 <= float(capsys.readouterr().out) <= 1
 
 
-def test_the_experiment_is_one_that_loads(tmp_path):
+def test_the_experiment_loads_alone_and_with_every_addition(tmp_path):
     from miaod_plugin.experiments.schema import load_config
 
-    path = tmp_path / "experiment.yaml"
-    path.write_text(blocks("yaml")[0])
-    config = load_config(path)
-    assert config.name == yaml.safe_load(blocks("yaml")[0])["name"] and len(config.arms) == 2
+    experiment, *additions = map(yaml.safe_load, blocks("yaml"))
+    assert len(additions) == 2
+    for addition in ({}, *additions):
+        path = tmp_path / "experiment.yaml"
+        path.write_text(yaml.safe_dump(experiment | addition))
+        config = load_config(path)
+        assert config.name == experiment["name"] and len(config.arms) == 2
 
 
 def test_every_file_that_it_names_exists():

@@ -38,7 +38,7 @@ def test_utilities_are_the_mean_of_the_largest_instance_uncertainties():
 
 
 @pytest.mark.parametrize("mode", ["improved", "faithful"])
-def test_utilities_by_weights_do_not_grow_with_the_objects_of_an_image(mode):
+def test_utilities_by_weights_are_the_weighted_uncertainties(mode):
     estimator = detector(mode=mode).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
     utilities = MIAODSampling(average="weights").utilities(estimator, DATA.X[4:])
     for image, utility in zip(DATA.X[4:], utilities, strict=True):
@@ -48,13 +48,25 @@ def test_utilities_by_weights_do_not_grow_with_the_objects_of_an_image(mode):
         weights = torch.cat(mil_instances(outputs, estimator.options_).weights, dim=1)[0].double().numpy()
         assert utility == pytest.approx((weights * (s1 - s2) ** 2).mean(axis=1).sum(), rel=1e-4)
 
-    one = torch.randn(1, 50, 3, generator=torch.Generator().manual_seed(0))
-    many = [torch.cat([level] * 4, dim=1) for level in (one, one.flip(1), one.flip(2))]
-    few = [one, one.flip(1), one.flip(2)]
-    uncertainties = [
-        mil.weighted_uncertainty([f1], [f2], [mil.instance_weights(f1, f2, m)]) for f1, f2, m in (few, many)
-    ]
-    torch.testing.assert_close(*uncertainties)
+
+def test_by_weights_more_objects_make_an_image_less_uncertain_than_by_the_most_uncertain_instances():
+    def growth(uncertainty):
+        """Return the uncertainty of 1,000 instances with 40 objects over that with 2, all equally uncertain."""
+        few, many = (objects(count) for count in (2, 40))
+        return float(uncertainty(*many) / uncertainty(*few))
+
+    def objects(count):
+        f1, f2, m = torch.full((1, 1000, 3), -6.0), torch.full((1, 1000, 3), -6.0), torch.zeros(1, 1000, 4)
+        m[..., 3] = 4  # background, but for the objects
+        f1[:, :count, 1], f2[:, :count, 1], m[:, :count, 1], m[:, :count, 3] = 1.0, 2.0, 4.0, 0.0
+        return [f1], [f2], [m]
+
+    def by_weights(f1, f2, m):
+        weights = [mil.instance_weights(f1[0], f2[0], m[0], attention="logit")]
+        return mil.weighted_uncertainty(f1, f2, weights)
+
+    assert growth(lambda f1, f2, m: mil.image_uncertainty(f1, f2, top_k=0.1)) > 15
+    assert 1 < growth(by_weights) < 2
 
 
 def test_an_average_that_does_not_exist_is_refused():
