@@ -5,7 +5,7 @@ true detection loss and a true average precision. A strategy whose utilities ran
 the detector has yet to learn; one that ranks them as their number of boxes picks what is dear to annotate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from miaod_plugin.batches import training_target
 from miaod_plugin.data import make_targets, read_image
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.errors import ConfigError, DataError
+from miaod_plugin.errors import ConfigError, DataError, did_you_mean
 from miaod_plugin.experiments.datasets import describe, load_data
 from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_rows
 from miaod_plugin.experiments.report import open_run
@@ -28,13 +28,15 @@ from miaod_plugin.query import QueryStrategy
 TRUTHS = ("loss", "error", "boxes")
 
 
-def write_diagnosis(root: str | Path, cycle: int | None = None) -> tuple[list[dict], Path]:
+def write_diagnosis(
+    root: str | Path, cycle: int | None = None, arms: Sequence[str] | None = None
+) -> tuple[list[dict], Path]:
     """Write ``diagnosis.csv`` into the folder of a run, and return its rows and its path; see `diagnose`."""
     run = open_run(root)
     train = load_data(run.config)[0]
     if describe(train) != read_json(run.root / "data.json")["train"]:
         raise DataError(f"data.train: not what the run in {run.root} began with; give it the data it was made with")
-    rows = list(diagnose(run, train, cycle))
+    rows = list(diagnose(run, train, cycle, arms))
     if not rows:
         raise ConfigError(f"{run.root}: no strategy of this run scores images one by one; there is nothing to compare")
     path = run.root / "diagnosis.csv"
@@ -54,7 +56,9 @@ def diagnosis_table(rows: list[dict]) -> Table:
     return table
 
 
-def diagnose(run: Run, train: DetectionData, cycle: int | None = None) -> Iterator[dict]:
+def diagnose(
+    run: Run, train: DetectionData, cycle: int | None = None, arms: Sequence[str] | None = None
+) -> Iterator[dict]:
     """Yield how the utilities of each model's pool rank against the truth, by arm, seed and strategy.
 
     Every strategy of the run that scores images one by one is asked about every model that it can work with, so that
@@ -67,6 +71,8 @@ def diagnose(run: Run, train: DetectionData, cycle: int | None = None) -> Iterat
         The training part of the run.
     cycle : int, optional
         The cycle whose models are asked; by default the last that ends in a query.
+    arms : sequence of str, optional
+        The arms whose models are asked; by default all.
 
     Yields
     ------
@@ -78,10 +84,14 @@ def diagnose(run: Run, train: DetectionData, cycle: int | None = None) -> Iterat
     Raises
     ------
     ConfigError
-        If no model of that cycle is finished, or none follows it.
+        If there is no such arm, or no model of that cycle has finished with a query.
     """
+    for arm in arms or ():
+        if arm not in run.trainings:
+            raise ConfigError(f"{run.root}: --arm: there is no arm {arm!r}{did_you_mean(arm, run.trainings)}")
     cycle = max(len(run.config.budgets) - 2, 0) if cycle is None else cycle
     cells = [cell for cell in run.arm_cells() if cell.cycle == cycle and run.asks(cell) and run.finished(cell)]
+    cells = [cell for cell in cells if not arms or cell.arm in arms]
     if not cells:
         raise ConfigError(f"{run.root}: no model of cycle {cycle} has finished with a query")
     row_of = {name: row for row, name in enumerate(train.ids.tolist())}

@@ -104,13 +104,14 @@ def splits(
 def diagnose(
     run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
     cycle: Annotated[int | None, typer.Option(help="Whose models to ask; the last that ends in a query.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Ask the models of this arm alone. May be repeated.")] = None,
 ) -> None:
     """Show whether strategies know what their detector gets wrong: utilities of the pool against its annotations."""
     from rich.console import Console
 
     from miaod_plugin.experiments.diagnosis import diagnosis_table, write_diagnosis
 
-    rows, path = write_diagnosis(run, cycle)
+    rows, path = write_diagnosis(run, cycle, arm)
     Console().print(diagnosis_table(rows), highlight=False)
     print(path)
 

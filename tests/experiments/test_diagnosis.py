@@ -84,6 +84,12 @@ def test_the_command_writes_the_ranks_and_shows_their_means_over_seeds(finished,
     assert "miaod+miaod" in shown and "diagnosis.csv" in shown
 
 
+def test_arms_can_be_chosen_by_name(finished):
+    assert {row["arm"] for row in diagnose(*finished, arms=["supervised+entropy"])} == {"supervised+entropy"}
+    with pytest.raises(ConfigError, match=r"there is no arm 'supervised\+entropi'; did you mean 'supervised\+entropy'"):
+        list(diagnose(*finished, arms=["supervised+entropi"]))
+
+
 def test_a_cycle_without_a_query_is_refused(finished):
     with pytest.raises(ConfigError, match="no model of cycle 1 has finished with a query"):
         list(diagnose(*finished, cycle=1))
