@@ -47,7 +47,7 @@ def write_report(
     reference: str | None = None,
     train=None,
 ) -> Path:
-    """Write ``report.html``, and beside it curves.png, curves.svg, results.csv and results.md.
+    """Write ``report.html``, and beside it curves.png, curves.svg and results.md; for several runs results.csv too.
 
     Parameters
     ----------
