@@ -141,11 +141,9 @@ def _loss(network, x, target: dict) -> float:
 
 
 def _error(prediction: dict, target: dict, n_classes: int) -> float:
-    if not len(target["labels"]):
-        return float("nan")
-    return (
-        1 - voc_average_precision(make_targets([prediction]), make_targets([target]), n_classes, method="area")["map"]
-    )
+    targets = make_targets([target])
+    mean = voc_average_precision(make_targets([prediction]), targets, n_classes, method="area")["map"]
+    return float("nan") if mean is None else 1 - mean  # there is no object, or only difficult ones
 
 
 def _strategies(run: Run, cell: Cell) -> dict[str, QueryStrategy]:

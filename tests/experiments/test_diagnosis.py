@@ -120,3 +120,14 @@ def test_the_truth_about_images_that_were_learnt_by_heart_is_good():
     assert with_boxes.tolist() == [len(target["labels"]) > 0 for target in data.y]
     assert np.nanmean(truth["error"][:4]) < 0.2 < np.nanmean(truth["error"][4:])
     assert truth["loss"][:4].mean() < truth["loss"][4:].mean()
+
+
+def test_the_error_of_an_image_with_difficult_objects_alone_is_unknown():
+    target = {"boxes": np.array([[0, 0, 9, 9]], np.float32), "labels": np.array([0]), "difficult": np.array([True])}
+    nothing = {
+        "boxes": np.zeros((0, 4), np.float32),
+        "labels": np.zeros(0, np.int64),
+        "scores": np.zeros(0, np.float32),
+    }
+    assert math.isnan(diagnosis._error(nothing, target, 2))
+    assert diagnosis._error(nothing, target | {"difficult": np.array([False])}, 2) == 1
