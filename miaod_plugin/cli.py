@@ -203,7 +203,7 @@ def main() -> None:
     try:
         app()
     except MiaodError as error:
-        print(f"miaod: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"miaod: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR):

@@ -7,13 +7,18 @@ from difflib import get_close_matches
 # `did_you_mean` compares a name with at most so many known ones, and lists at most so many of them.
 MOST_COMPARED, MOST_LISTED = 5_000, 30
 LONGEST_VALUE = 80  # characters of a value in a message
+LONGEST_MESSAGE = 600
 
 
 class MiaodError(ValueError):
     """Something the user wrote or supplied is wrong; the message is one line and the command line exits with 2."""
 
     def __str__(self) -> str:
-        return one_line(super().__str__())
+        text = one_line(super().__str__())
+        if len(text) <= LONGEST_MESSAGE:
+            return text
+        # The beginning names the file, the end the mend.
+        return f"{text[: LONGEST_MESSAGE // 2]} ... {text[5 - LONGEST_MESSAGE // 2 :]}"
 
 
 class DataError(MiaodError):

@@ -13,6 +13,11 @@ def test_a_message_is_one_line_whatever_the_file_is_called():
     assert str(DataError("Müller\\1.xml: 図")) == "Müller\\1.xml: 図"
 
 
+def test_a_message_that_is_too_long_keeps_its_file_and_its_mend():
+    said = str(DataError(f"a.xml: {'name ' * 100_000}; give it a name"))
+    assert len(said) == 600 and said.startswith("a.xml: name") and said.endswith("name ; give it a name")
+
+
 @pytest.mark.parametrize("value", ["it's", 3, 2.5, None, True, [1, ["a", (2,)]], {"b": 1}, float("nan"), b"\x00"])
 def test_a_short_value_is_shown_as_python_writes_it(value):
     assert shown(value) == repr(value)
