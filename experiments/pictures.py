@@ -139,7 +139,7 @@ def _picture(name: str, train: DetectionData, rows: dict, prediction: dict, capt
 
 def _heat_picture(name: str, image: Tensor, heat: np.ndarray) -> Picture:
     """Return the map in colour, from 0 to its own maximum, over a pale grey copy of the image."""
-    blend = overlay(image, heat)
+    blend = overlay(image, heat, heat.max())
     scale = LONGEST / max(blend.size)
     size = (max(1, round(blend.width * scale)), max(1, round(blend.height * scale)))
     return Picture(name, _jpeg(blend.resize(size, Image.Resampling.BICUBIC)), *size, [], f"max {heat.max():.2g}")

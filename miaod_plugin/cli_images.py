@@ -116,7 +116,7 @@ def predict(
         shown = {name: value[found["scores"] >= threshold] for name, value in found.items()}
         picture = draw_detections(image, shown, estimator.classes_)
         if heatmap:
-            maps = {name: overlay(image, heat) for name, heat in rows["maps"][0].items()}
+            maps = {name: overlay(image, heat, heat.max()) for name, heat in rows["maps"][0].items()}
             picture = side_by_side({"detections": picture, **maps})
         with atomic_path(target) as temporary:
             picture.save(temporary, format="PNG")
