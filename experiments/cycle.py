@@ -79,7 +79,8 @@ def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
     training = teach(experiment, cell, labelled, report)
 
     estimator = load_estimator(experiment.config, cell.training, folder / "model.safetensors")
-    estimator.X_labeled_ = experiment.train.X[labelled]  # the images are not in the model's file
+    # what it learned from is not in the model's file, but some strategies start from it
+    estimator.X_labeled_, estimator.y_labeled_ = experiment.train.X[labelled], experiment.train.y[labelled]
     scores = score(experiment, cell, estimator, report)
     query_seconds = query(experiment, cell, estimator, labelled, report) if experiment.run.asks(cell) else None
 

@@ -98,7 +98,7 @@ def diagnose(
     for cell in cells:
         estimator = load_estimator(run.config, cell.training, run.folder(cell) / "model.safetensors")
         labelled = [row_of[name] for name in read_lines(run.folder(cell) / "labelled.txt")]
-        estimator.X_labeled_ = train.X[labelled]
+        estimator.X_labeled_, estimator.y_labeled_ = train.X[labelled], train.y[labelled]
         pool = np.setdiff1d(np.arange(len(train)), labelled)
         truths = true_values(estimator, train, pool)
         for name, strategy in _strategies(run, cell).items():
@@ -153,8 +153,10 @@ def _strategies(run: Run, cell: Cell) -> dict[str, QueryStrategy]:
         strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle))
         scores = type(strategy).utilities is not QueryStrategy.utilities
         if scores and (has_two_heads(cell.training) or not strategy.requires_adversarial):
-            if "adapt" in strategy.get_params():
-                strategy.set_params(adapt=False)  # the model itself is asked
+            if "adapt" in strategy.get_params() and "adapt" not in arm.options:
+                strategy.set_params(
+                    adapt=False
+                )  # the model itself is asked, unless an arm says that a copy trains first
             own = arm.strategy if not arm.options else f"{arm.strategy} {arm.options}"
             found.setdefault(own, strategy)
     return found

@@ -20,6 +20,7 @@ from miaod_plugin.experiments.sampling import annotation_costs
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.splits import initial_rows
 from miaod_plugin.experiments.trainings import (
+    adapting_steps,
     check_trainings,
     labelled_images,
     make_estimator,
@@ -167,6 +168,8 @@ def times_table(run: Run, pool: Pool, speed: Speed) -> Group:
         asking = [cell for cell in left if cell.arm == arm.name and run.asks(cell)]
         images = [labelled_images(config, cell.training, cell.cycle, pool.n_train, pool.mean_cost) for cell in asking]
         add(f"pool images to rate, {arm.name}", sum(pool.n_train - n for n in images), speed.query[arm.name])
+        if steps := sum(adapting_steps(config, arm, n) for n in images):
+            add(f"optimiser steps in queries, {arm.name}", steps, speed.step[training_of(arm)])
     return Group(
         table,
         f"about {duration(total / config.jobs)} on this machine with {config.jobs} at a time, by {speed.measured}"
@@ -198,6 +201,8 @@ def measure(config: ExperimentConfig, pool: Pool) -> Speed:
             for arm in config.arms:
                 if training_of(arm) == training:
                     strategy = make_strategy(arm, 0)
+                    if "adapt" in strategy.get_params():
+                        strategy.set_params(adapt=False)  # its training is counted as steps
                     query[arm.name] = _seconds(strategy.query, estimator, few, 1) / len(few)
     return Speed(step, detect, query, measured)
 

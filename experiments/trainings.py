@@ -54,6 +54,14 @@ def optimiser_steps(config: ExperimentConfig, n_labelled: int) -> int:
     return MIAODDetector(**_shared(config), **config.miaod).total_steps(n_labelled, n_labelled)
 
 
+def adapting_steps(config: ExperimentConfig, arm: Arm, n_labelled: int) -> int:
+    """Return the optimiser steps that each query of an arm begins with, on a copy of the detector; mostly none."""
+    if training_of(arm) != SUPERVISED_TWO_HEADS or not make_strategy(arm, 0).get_params().get("adapt"):
+        return 0
+    steps = {"max_steps": optimiser_steps(config, n_labelled)}
+    return MIAODDetector(**_shared(config) | config.miaod | steps).adapting_steps(n_labelled, n_labelled)
+
+
 def make_estimator(
     config: ExperimentConfig,
     training: str,

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Mapping
+from itertools import dropwhile
 from typing import ClassVar
 
 import numpy as np
@@ -151,17 +152,28 @@ random_state, checkpoint, checkpoint_seconds, on_step
             Unlabelled images; a random subset as large as the labelled set is used.
         """
         check_is_fitted(self, "network_")
-        if not hasattr(self, "X_labeled_"):
-            raise ConfigError("a loaded detector does not know its labelled images: call fit(..., unlabeled=pool)")
+        if not (hasattr(self, "X_labeled_") and hasattr(self, "y_labeled_")):
+            raise ConfigError(
+                "a loaded detector does not know its labelled images: set X_labeled_ and y_labeled_ after load(),"
+                " or query with adapt=False"
+            )
         seed = seed_of(self.random_state)
         adapted = copy.deepcopy(self)
         adapted.checkpoint = adapted.on_step = None
         unlabeled = adapted._choose_unlabeled(check_images(pool), len(self.X_labeled_), seed)
-        rounds = self._rounds(len(self.X_labeled_), len(unlabeled))[1:]  # the first, label-set training, is done
+        rounds = self._adversarial_rounds(len(self.X_labeled_), len(unlabeled))
         steps = sum(stage.steps for stage in rounds)
         logger.info("no unlabelled image was seen in training: %d steps of adversarial rounds on the pool", steps)
         adapted._train(self.X_labeled_, self.y_labeled_, unlabeled, rounds, seed)
         return adapted
+
+    def adapting_steps(self, n_labeled: int, n_unlabeled: int) -> int:
+        """Return how many optimiser steps `adapted_to` takes with so many annotated images and such a pool."""
+        return sum(stage.steps for stage in self._adversarial_rounds(n_labeled, n_unlabeled))
+
+    def _adversarial_rounds(self, n_labeled: int, n_unlabeled: int) -> list[Round]:
+        """Return the schedule without the label-set training that it begins with."""
+        return [*dropwhile(lambda stage: stage.kind == "label", self._rounds(n_labeled, n_unlabeled))]
 
     def _schedule(self) -> list[tuple[str, int]]:
         again = [("min", self.min_epochs), ("max", self.max_epochs), ("label", self.label_epochs)]

@@ -99,3 +99,15 @@ def test_a_supervised_detector_is_refused_in_one_line():
     estimator = ObjectDetector("retinanet_tiny", classes=DATA.classes, max_steps=1).fit(DATA.X[:2], DATA.y[:2])
     with pytest.raises(ConfigError, match="MIAODDetector"):
         MIAODSampling().query(estimator, DATA.X[4:], 1)
+
+
+def test_a_loaded_detector_adapts_once_it_is_told_what_it_learned_from(tmp_path):
+    fitted = detector().fit(DATA.X[:4], DATA.y[:4])
+    fitted.save(tmp_path / "model.safetensors")
+    loaded = MIAODDetector.load(tmp_path / "model.safetensors")
+    loaded.X_labeled_ = DATA.X[:4]
+    with pytest.raises(ConfigError, match="set X_labeled_ and y_labeled_ after load"):
+        MIAODSampling().query(loaded, DATA.X[4:], 1)
+    loaded.y_labeled_ = DATA.y[:4]
+    expected = MIAODSampling().utilities(fitted, DATA.X[4:])
+    np.testing.assert_array_equal(MIAODSampling().utilities(loaded, DATA.X[4:]), expected)

@@ -1,0 +1,77 @@
+"""An arm whose queries first run MI-AOD's adversarial rounds: training supervised, selection fully MI-AOD's."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from tiny_experiment import run_tiny, write_experiment
+
+from miaod_plugin.experiments.datasets import load_data
+from miaod_plugin.experiments.diagnosis import diagnose
+from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines
+from miaod_plugin.experiments.plan import show_plan
+from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.trainings import load_estimator
+from miaod_plugin.strategies import MIAODSampling
+
+ARMS = [
+    {"training": "supervised", "strategy": "miaod", "options": {"adapt": True}, "name": "adapted"},
+    {"training": "supervised", "strategy": "miaod", "name": "as-it-is"},
+]
+CHANGES = {"arms": ARMS, "seeds": [0], "budgets": [4, 7, 9], "jobs": 1}
+
+
+@pytest.fixture(scope="module")
+def adapting(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapting")
+    run_tiny(folder, **CHANGES)
+    config = load_config(folder / "tiny.yaml")
+    return Run(config, folder / "runs"), load_data(config)[0]
+
+
+def cell_of(run: Run, arm: str, cycle: int) -> Cell:
+    return Cell(0, cycle, run.trainings[arm], arm)
+
+
+def test_an_arm_that_adapts_picks_what_a_copy_of_its_model_picks_after_the_adversarial_rounds(adapting):
+    run, train = adapting
+    for cycle in (0, 1):
+        folder = run.folder(cell_of(run, "adapted", cycle))
+        labelled = [train.ids.tolist().index(name) for name in read_lines(folder / "labelled.txt")]
+        pool = np.setdiff1d(np.arange(len(train)), labelled)
+        estimator = load_estimator(run.config, run.trainings["adapted"], folder / "model.safetensors")
+        assert estimator.max_steps == read_json(folder / "metrics.json")["steps"], "the cycle's own schedule"
+        estimator.X_labeled_, estimator.y_labeled_ = train.X[labelled], train.y[labelled]
+        copy = estimator.adapted_to(train.X[pool])
+        assert copy.n_steps_ == estimator.adapting_steps(len(labelled), len(pool)) > 0
+        with open(folder / "selected.csv", newline="") as file:
+            selected = list(csv.DictReader(file))
+        expected, utilities = MIAODSampling(adapt=False).query(copy, train.X[pool], len(selected))
+        assert [row["id"] for row in selected] == train.ids[pool[expected]].tolist()
+        assert [float(row["utility"]) for row in selected] == pytest.approx(utilities.tolist())
+
+
+def test_arms_that_adapt_or_not_share_the_first_model_and_differ_in_what_they_pick(adapting):
+    run, _ = adapting
+    folders = [run.folder(cell_of(run, arm, 0)) for arm in ("adapted", "as-it-is")]
+    models, picks = (
+        [(folder / name).read_bytes() for folder in folders] for name in ("model.safetensors", "selected.csv")
+    )
+    assert models[0] == models[1] and picks[0] != picks[1]
+
+
+def test_diagnose_asks_a_strategy_that_adapts_after_its_adversarial_rounds(adapting):
+    rows = list(diagnose(*adapting, arms=["as-it-is"]))
+    assert [row["strategy"] for row in rows] == ["miaod {'adapt': True}", "miaod"]
+    assert rows[0]["loss"] != rows[1]["loss"]
+
+
+def test_the_plan_counts_the_optimiser_steps_of_queries(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    show_plan(load_config(write_experiment(tmp_path, **CHANGES)), tmp_path / "runs", console)
+    lines = [" ".join(line.replace("│", " ").split()) for line in console.file.getvalue().splitlines()]
+    # at 4 and 7 images, 1 and 2 batches an epoch, repeated twice: min, max and label epochs, the former two doubled
+    assert any(line.startswith(f"optimiser steps in queries, adapted {10 + 20} ") for line in lines)
+    assert not any(line.startswith("optimiser steps in queries, as-it-is") for line in lines)
