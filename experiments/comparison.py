@@ -11,6 +11,7 @@ from miaod_plugin.errors import ConfigError, did_you_mean
 from miaod_plugin.experiments import statistics
 from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines
 from miaod_plugin.experiments.results import collect, full_supervision, score_name
+from miaod_plugin.experiments.savings import labels_saved
 
 DEFAULT_REFERENCE = "supervised", "random"
 
@@ -81,8 +82,8 @@ class Comparison:
         return table
 
     def saved(self, x: str) -> dict[str, dict]:
-        """Return how many labels each arm needs for the reference's final score, see `statistics.labels_saved`."""
-        return statistics.labels_saved(self.rows, self.reference, self.score, x)
+        """Return how many labels each arm needs for the reference's last score, see `savings.labels_saved`."""
+        return labels_saved(self.rows, self.reference, self.score, x)
 
     def cost(self) -> dict[str, dict]:
         """Return for each arm the mean seconds of a training and of a query, and its hours over all seeds and cycles.

@@ -17,7 +17,16 @@ from miaod_plugin.experiments.pictures import heatmaps, selections
 from miaod_plugin.experiments.plots import draw_curves
 from miaod_plugin.experiments.results import collect
 from miaod_plugin.experiments.schema import load_config
-from miaod_plugin.experiments.tables import breakable, interval, markdown_table, p_value, percent, points, signed
+from miaod_plugin.experiments.tables import (
+    breakable,
+    interval,
+    markdown_table,
+    p_value,
+    percent,
+    points,
+    saving,
+    signed,
+)
 from miaod_plugin.files import write_text
 
 WIDTHS = {"wide": 720, "narrow": 360}  # a chart is drawn for a desktop and for a phone; the page shows one
@@ -85,7 +94,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "points": points, "signed": signed, "interval": interval}
-    environment.filters |= {"p": p_value, "breakable": breakable}
+    environment.filters |= {"p": p_value, "breakable": breakable, "saving": saving}
     environment.globals |= {"swatch": charts.swatch, "best": _best, "shade": _shade}
     template = environment.get_template("report.html.jinja")
     write_text(page, template.render(sections=sections, together=_together(runs, compared)))

@@ -6,7 +6,6 @@ out. Results are plain Python (float, int, None), ready for JSON; ``None`` stand
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 from scipy import integrate, stats
@@ -61,7 +60,7 @@ def budget_table(rows: Iterable[Row], metric: str = "ap50", x: str = "images", f
         ``arm``, ``cycle``, `x` (mean over the seeds), what :func:`describe` returns, and ``ratio``: mean / `full`.
     """
     table = []
-    for arm, seeds in _curves(rows, metric, x).items():
+    for arm, seeds in curves_of(rows, metric, x).items():
         for cycle in sorted({cycle for curve in seeds.values() for cycle in curve}):
             points = [curve[cycle] for curve in seeds.values() if cycle in curve]
             summary = describe([value for _, value in points])
@@ -106,16 +105,10 @@ def areas(rows: Iterable[Row], metric: str = "ap50", x: str = "images") -> dict[
     """Area under the budget curve of every arm and seed, ``{arm: {seed: area}}``.
 
     All areas are taken over the range of x that all complete curves cover, else an arm that picks crowded images would
-    be compared over other amounts of boxes. A curve that lacks a cycle which others have is not complete: no area.
+    be compared over other amounts of boxes; see `complete_curves`.
     """
-    curves = _curves(rows, metric, x)
-    cycles = {cycle for seeds in curves.values() for curve in seeds.values() for cycle in curve}
-    points = {
-        (arm, seed): np.array([curve[cycle] for cycle in sorted(cycles)])
-        for arm, seeds in curves.items()
-        for seed, curve in seeds.items()
-        if len(cycles) > 1 and curve.keys() == cycles
-    }
+    curves = curves_of(rows, metric, x)
+    points = complete_curves(curves)
     result = {arm: {} for arm in curves}
     low = max((float(curve[0, 0]) for curve in points.values()), default=0.0)
     high = min((float(curve[-1, 0]) for curve in points.values()), default=0.0)
@@ -156,8 +149,8 @@ def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: s
         No such arm.
     """
     rows = list(rows)
-    curves, area = _curves(rows, metric, x), areas(rows, metric, x)
-    _check_arm(reference, curves)
+    curves, area = curves_of(rows, metric, x), areas(rows, metric, x)
+    check_arm(reference, curves)
     table = []
     for arm in (arm for arm in curves if arm != reference):
         cycles = {cycle for name in (arm, reference) for curve in curves[name].values() for cycle in curve}
@@ -169,46 +162,6 @@ def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: s
             table.append({"arm": arm, "cycle": cycle, **paired_difference(*at_cycle)})
         table.append({"arm": arm, "cycle": "area", **paired_difference(area[arm], area[reference])})
     return table
-
-
-def first_reach(points: Sequence[tuple[float, float]], target: float) -> float | None:
-    """Smallest x at which the line through the points ``(x, y)`` reaches `target`, ``None`` if it never does."""
-    if points and points[0][1] >= target:
-        return float(points[0][0])
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if y1 >= target:
-            return float(x0 + (x1 - x0) * (target - y0) / (y1 - y0))
-    return None
-
-
-def labels_saved(rows: Iterable[Row], reference: str, metric: str = "ap50", x: str = "images") -> dict[str, dict]:
-    """How many labels each arm needs for the final metric of the arm `reference`, on the curves of the means.
-
-    Returns
-    -------
-    dict
-        Per arm: ``target`` (the reference's final metric), `x` (labels at which the arm first reaches it, interpolated
-        linearly), ``fraction`` (of the labels that the reference has at its end) and ``saved`` (1 - fraction); the last
-        three are ``None`` when it never does. The reference itself saves something if it had been there before.
-
-    Raises
-    ------
-    ConfigError
-        No such arm.
-    """
-    rows = list(rows)
-    curves = {arm: [] for arm in _curves(rows, metric, x)}
-    _check_arm(reference, curves)
-    for row in budget_table(rows, metric, x):
-        curves[row["arm"]].append((row[x], row["mean"]))
-    final_x, target = curves[reference][-1] if curves[reference] else (None, None)
-    result = {}
-    for arm, points in curves.items():
-        reached = None if target is None else first_reach(points, target)
-        fraction = None if reached is None else reached / final_x
-        saved = None if fraction is None else 1 - fraction
-        result[arm] = {"target": target, x: reached, "fraction": fraction, "saved": saved}
-    return result
 
 
 def class_counts(targets: Iterable[Mapping], num_classes: int) -> list[int]:
@@ -271,7 +224,7 @@ def ranks(rows: Iterable[Row], metric: str = "ap50") -> dict[str, dict]:
         Per arm: ``cycles`` ``{cycle: mean rank}`` and ``mean``, the mean of those (``None`` if there are none). A seed
         and cycle at which an arm is missing is left out.
     """
-    curves = _curves(rows, metric, "cycle")
+    curves = curves_of(rows, metric, "cycle")
     cells: dict[int, list] = {}
     for seed in next(iter(curves.values()), {}):
         of_arms = [seeds.get(seed, {}) for seeds in curves.values()]
@@ -282,7 +235,7 @@ def ranks(rows: Iterable[Row], metric: str = "ap50") -> dict[str, dict]:
     return {arm: {"cycles": c, "mean": float(np.mean(list(c.values()))) if c else None} for arm, c in by_arm.items()}
 
 
-def _curves(rows: Iterable[Row], metric: str, x: str) -> dict[str, dict]:
+def curves_of(rows: Iterable[Row], metric: str, x: str) -> dict[str, dict]:
     """Rows as ``{arm: {seed: {cycle: (x, metric)}}}``, arms and seeds in the order in which they come."""
     curves: dict[str, dict] = {}
     for row in rows:
@@ -292,6 +245,21 @@ def _curves(rows: Iterable[Row], metric: str, x: str) -> dict[str, dict]:
     return curves
 
 
-def _check_arm(name: str, arms: Iterable[str]) -> None:
+def complete_curves(curves: Mapping[str, Mapping]) -> dict[tuple[str, int], np.ndarray]:
+    """Return ``{(arm, seed): (n_cycles, 2)}``, columns x and metric, of the curves that can be compared as a whole.
+
+    A curve that lacks a cycle which others have is not complete; one cycle alone is no curve.
+    """
+    cycles = {cycle for seeds in curves.values() for curve in seeds.values() for cycle in curve}
+    return {
+        (arm, seed): np.array([curve[cycle] for cycle in sorted(cycles)])
+        for arm, seeds in curves.items()
+        for seed, curve in seeds.items()
+        if len(cycles) > 1 and curve.keys() == cycles
+    }
+
+
+def check_arm(name: str, arms: Iterable[str]) -> None:
+    """Raise a ConfigError when there is no arm `name`."""
     if name not in arms:
         raise ConfigError(f"reference: there is no arm {name!r}{did_you_mean(name, arms)}")

@@ -43,6 +43,24 @@ def _signed(value: float) -> str:
     return "0.0" if text in ("+0.0", f"{MINUS}0.0") else text
 
 
+def saving(need: Mapping, x: str) -> tuple[str, str]:
+    """Return what an arm needs and what that saves, see `savings.labels_saved`: '120' and '40 % (-10 to 90)'."""
+    n = need["n"]
+    if need["saved"] is not None:
+        saved = f"{_whole(need['saved'])} %"
+        spread = "" if need["low"] is None else f" ({_whole(need['low'])} to {_whole(need['high'])})"
+        return f"{need[x]:,.0f}", saved + spread
+    for count, words in ((need["never"], "not reached"), (need["at_start"], "from the start")):
+        if count:
+            return (words if count == n else f"{words} in {count} of {n} seeds"), NONE
+    return NONE, NONE
+
+
+def _whole(share: float) -> str:
+    text = f"{100 * share:.0f}".replace("-", MINUS)
+    return "0" if text == f"{MINUS}0" else text
+
+
 def p_value(value: float | None) -> str:
     """Return 'p = 0.03', as exact as it is worth."""
     if value is None:

@@ -14,8 +14,6 @@ from miaod_plugin.experiments.statistics import (
     class_balance,
     class_counts,
     describe,
-    first_reach,
-    labels_saved,
     overlap,
     paired_difference,
     paired_table,
@@ -159,33 +157,13 @@ def test_pairs_are_matched_by_seed_and_need_two():
     assert (none["n"], none["mean"], none["p_value"]) == (0, None, None)
 
 
-@pytest.mark.parametrize("function", [paired_table, labels_saved])
-def test_unknown_reference_arm_is_named(function):
+def test_unknown_reference_arm_is_named():
     with pytest.raises(ConfigError, match=r"no arm 'randon'; did you mean 'random'\?"):
-        function(table(), reference="randon")
+        paired_table(table(), reference="randon")
 
 
-def test_labels_saved_by_hand():
-    result = labels_saved(table(), reference="random")
-    # random ends at 0.32 with 40 images; miaod's means are 0.10, 0.30, 0.40: 20 + 20 * 0.02 / 0.10 = 24 images
-    assert result["miaod"] == pytest.approx({"target": 0.32, "images": 24, "fraction": 0.6, "saved": 0.4})
-    assert result["random"] == pytest.approx({"target": 0.32, "images": 40, "fraction": 1.0, "saved": 0.0})
-
-
-def test_an_arm_that_never_gets_there_saves_nothing():
-    never = labels_saved(table(), reference="miaod")["random"]
-    assert (never["images"], never["fraction"], never["saved"]) == (None, None, None)
-
-
-def test_first_reach_takes_the_first_crossing():
-    assert first_reach([(10, 0.1), (20, 0.5), (30, 0.2)], 0.3) == 15
-    assert first_reach([(10, 0.4), (20, 0.5)], 0.3) == 10
-    assert first_reach([(10, 0.1), (20, 0.2)], 0.3) is None
-
-
-def test_a_reference_that_has_failed_altogether_gives_no_labels_saved():
+def test_a_reference_that_has_failed_altogether_gives_no_differences():
     rows = [row | {"ap50": None} if row["arm"] == "random" else row for row in table()]
-    assert labels_saved(rows, reference="random")["miaod"]["saved"] is None
     assert {row["p_value"] for row in paired_table(rows, reference="random")} == {None}
 
 
@@ -235,7 +213,6 @@ def test_results_can_be_written_as_strict_json():
     for result in (
         budget_table(rows, full=0.8),
         paired_table(rows, "random"),
-        labels_saved(rows, "random"),
         areas(rows),
         ranks(rows),
     ):
