@@ -4,14 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from os.path import exists  # False for names that no file can have, where Path.exists raises
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from miaod_plugin import MIAODDetector, ObjectDetector
-from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.experiments.sections import (
     FULL_SUPERVISION,
     MIAOD,
@@ -31,6 +31,7 @@ from miaod_plugin.experiments.sections import (
     Voc,
     refuse_unknown,
 )
+from miaod_plugin.experiments.yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
 from miaod_plugin.options import miaod_options
 
 # Parameters of the estimators that an experiment decides elsewhere, or that differ between trainings and cycles.
@@ -150,22 +151,6 @@ def _refuse_repeated(values: list, what: str) -> list:
     return values
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads `1e-3` as the number it looks like (YAML 1.1 wants `1.0e-3`) and refuses repeated keys."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} appears twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read an experiment file.
 
@@ -182,14 +167,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
         One line that names the file, the key, the value and what is allowed.
     """
     path = Path(path)
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: an experiment is a mapping of keys to values, got {type(raw).__name__}")
+    raw = read_yaml(path)
     for override in overrides:
         _override(raw, override)
     try:
@@ -204,19 +182,27 @@ def _override(raw: dict, override: str) -> None:
     """Set one dotted key of `raw` in place."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"command line: {override!r} is not of the form key=value, such as training.batch_size=4")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise ConfigError(f"command line: {override!r}: the value is not valid YAML") from None
+        raise ConfigError(
+            f"command line: {shown(override)} is not of the form key=value, such as training.batch_size=4"
+        )
     *parents, last = key.split(".")
+    if len(parents) >= MOST_DEPTH or len(key) > MOST_TEXT or not key.isprintable():
+        raise ConfigError(f"command line: {shown(key)}: there is no such place in the experiment")
+    value = parse_yaml(text, f"command line: {shown(override)}")
     place: Any = raw
     try:
         for parent in parents:
-            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
-        place[int(last) if isinstance(place, list) else last] = value
+            place = place[_row(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        place[_row(last) if isinstance(place, list) else last] = value
     except (ValueError, IndexError, TypeError, AttributeError):
-        raise ConfigError(f"command line: {override!r}: there is no such place in the experiment") from None
+        raise ConfigError(f"command line: {shown(override)}: there is no such place in the experiment") from None
+
+
+def _row(part: str) -> int:
+    """Return the place in a list that a part of a dotted key names, counted from 0."""
+    if not re.fullmatch(r"[0-9]{1,9}", part):
+        raise ValueError(part)
+    return int(part)
 
 
 def _resolve_paths(raw: dict, folder: Path) -> dict:
@@ -228,7 +214,7 @@ def _resolve_paths(raw: dict, folder: Path) -> dict:
         node = {key: resolve(value) for key, value in node.items()}
         for key in {"root", "annotations", "images"} & node.keys():
             value = node[key]
-            if isinstance(value, str) and not Path(value).exists() and (folder / value).exists():
+            if isinstance(value, str) and not exists(value) and exists(folder / value):
                 node[key] = str(folder / value)
         return node
 
@@ -236,14 +222,14 @@ def _resolve_paths(raw: dict, folder: Path) -> dict:
     initial = raw.get("initial")
     if isinstance(initial, str) and isinstance(raw.get("seeds"), list):
         first = initial.replace("{seed}", str(next(iter(raw["seeds"]), "")))
-        if not Path(first).exists() and (folder / first).exists():
+        if not exists(first) and exists(folder / first):
             resolved["initial"] = str(folder / initial)
     return resolved
 
 
 def _first_line(error: ValidationError) -> str:
     """Return 'key.path: what is wrong; what is allowed' for the first problem, and how many more there are."""
-    problem = error.errors()[0]
+    problem = error.errors(include_url=False)[0]
     location = [part for part in problem["loc"] if part not in ("digits", "voc", "coco")]
     cause = problem.get("ctx", {}).get("error")
     if problem["type"] == "extra_forbidden":
@@ -256,7 +242,7 @@ def _first_line(error: ValidationError) -> str:
     elif problem["type"] == "missing":
         message = "this key is missing"
     else:
-        message = f"got {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        message = f"got {shown(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     where = ".".join(str(part) for part in location)
     return f"{where}: {message}{more}" if where else f"{message}{more}"

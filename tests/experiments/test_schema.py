@@ -92,7 +92,7 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path):
     path = tmp_path / "x.yaml"
     for content, message in [
         ("a: [1", "not valid YAML"),
-        ("- 1", "an experiment is a mapping"),
+        ("- 1", "must be a mapping of keys to values"),
         ("seeds: [0]\nseeds: [1]", "the key 'seeds' appears twice"),
         ("name: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ]:
