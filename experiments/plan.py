@@ -30,6 +30,7 @@ from miaod_plugin.experiments.trainings import (
     uses_unlabelled,
 )
 from miaod_plugin.experiments.workers import threads_of_each
+from miaod_plugin.progress import duration
 from miaod_plugin.registry import DETECTORS, find
 
 MOST_STEPS = 24  # are measured of each training, spread over its rounds; fewer once SECONDS have passed
@@ -244,11 +245,3 @@ def _seconds(call: Callable, *arguments) -> float:
     start = time.perf_counter()
     call(*arguments)
     return time.perf_counter() - start
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person says it: 45 s, 12 min, 3.5 h, 2.1 days."""
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

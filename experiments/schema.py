@@ -36,7 +36,8 @@ from miaod_plugin.options import miaod_options
 
 # Parameters of the estimators that an experiment decides elsewhere, or that differ between trainings and cycles.
 SET_BY_THE_RUNNER = {
-    "detector", "detector_options", "classes", "device", "random_state", "checkpoint", "on_step", "epochs",
+    "detector", "detector_options", "classes", "device", "random_state", "checkpoint", "on_step", "verbose",
+    "epochs",
 }  # fmt: skip
 COMMON_PARAMETERS = set(ObjectDetector().get_params()) - SET_BY_THE_RUNNER
 MIAOD_PARAMETERS = set(MIAODDetector().get_params()) - set(ObjectDetector().get_params())

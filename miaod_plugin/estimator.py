@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,9 +15,10 @@ from miaod_plugin import model_file
 from miaod_plugin.batches import AUGMENTATIONS, TrainingImages
 from miaod_plugin.data import check_targets, make_targets
 from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
-from miaod_plugin.errors import ConfigError, DataError, did_you_mean
+from miaod_plugin.errors import ConfigError, DataError, did_you_mean, shown
 from miaod_plugin.metrics import voc_average_precision
-from miaod_plugin.pool import check_images, map_batches
+from miaod_plugin.pool import check_images, map_batches, stack_rows
+from miaod_plugin.progress import Progress
 from miaod_plugin.registry import DETECTORS, find
 from miaod_plugin.training import Round, Settings, plan_rounds, train
 
@@ -68,6 +70,8 @@ class ObjectDetector(BaseEstimator):
     checkpoint_seconds : float
     on_step : callable, optional
         Called after each optimiser step with ``{"step", "total", "round", "losses"}``.
+    verbose : int
+        Print how far `fit` and passes over a pool are: nothing at 0, a line now and then at 1, each step at 2.
 
     Attributes
     ----------
@@ -135,6 +139,7 @@ class ObjectDetector(BaseEstimator):
         checkpoint=None,
         checkpoint_seconds: float = 60.0,
         on_step: Callable[[dict], None] | None = None,
+        verbose: int = 0,
     ):
         self.detector = detector
         self.classes = classes
@@ -158,6 +163,7 @@ class ObjectDetector(BaseEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_seconds = checkpoint_seconds
         self.on_step = on_step
+        self.verbose = verbose
 
     def fit(self, X, y, unlabeled=None):
         """Train from the backbone weights on the annotated images.
@@ -220,8 +226,37 @@ class ObjectDetector(BaseEstimator):
         dict of ndarray
             For each reducer an array ``(n, ...)``; lists give an object array ``(n,)``.
         """
+        X, parts, done = check_images(X), {name: [] for name in reducers}, 0
+        progress = Progress(type(self).__name__, self.verbose)
+        for indices, rows in self.map_batches(X, reducers):
+            for name, part in rows.items():
+                parts[name].append(part)
+            done += len(indices)
+            progress.show(done, len(X), "images")
+        return {name: stack_rows(part) for name, part in parts.items()}
+
+    def map_batches(
+        self, X, reducers: Mapping[str, Callable], on_broken: Callable[[int, DataError], None] | None = None
+    ) -> Iterator[tuple[np.ndarray, dict]]:
+        """Yield what `map_pool` stacks, batch by batch, so that a long pass can be shown, stopped and gone on with.
+
+        Parameters
+        ----------
+        X, reducers
+            As in `map_pool`.
+        on_broken : callable, optional
+            Called with the row of an image that cannot be read, and the error; the image is left out. Without it the
+            error is raised.
+
+        Yields
+        ------
+        indices : ndarray of int64, (b,)
+            Rows of X.
+        rows : dict
+            What each reducer made of them.
+        """
         check_is_fitted(self, "network_")
-        return map_batches(self.network_, check_images(X), reducers, self.score_batch_size, self.num_workers)
+        return map_batches(self.network_, check_images(X), reducers, self.score_batch_size, self.num_workers, on_broken)
 
     def save(self, path) -> None:
         """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON."""
@@ -283,10 +318,24 @@ class ObjectDetector(BaseEstimator):
     def _train(self, X, y, unlabeled, rounds: list[Round], seed: int) -> None:
         names = Settings.__dataclass_fields__
         settings = Settings(**{name: value for name, value in self.get_params(deep=False).items() if name in names})
+        if self.verbose:
+            settings = replace(settings, on_step=self._told(settings.on_step))
         images = TrainingImages(X, y, unlabeled)
         self.losses_ = train(self.network_, rounds, images, settings, self._options(), seed)
         self.n_steps_ = sum(stage.steps for stage in rounds)
         self.X_labeled_, self.y_labeled_, self.n_unlabeled_ = X, y, len(unlabeled)
+
+    def _told(self, on_step: Callable[[dict], None] | None) -> Callable[[dict], None]:
+        """Return an `on_step` that prints, and calls the given one."""
+        progress = Progress(type(self).__name__, self.verbose)
+
+        def tell(report: dict) -> None:
+            losses = ", ".join(f"{name} {value:.3g}" for name, value in report["losses"].items())
+            progress.show(report["step"], report["total"], "steps", f"{report['round']}: {losses}")
+            if on_step:
+                on_step(report)
+
+        return tell
 
     def _device(self) -> torch.device:
         if self.device == "auto":
@@ -335,6 +384,8 @@ class ObjectDetector(BaseEstimator):
             number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
             if name not in unset and not (number and math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name}: {value!r} is not allowed; give a number from 0 on")
+        if not isinstance(self.verbose, int | np.integer) or self.verbose < 0:
+            raise ConfigError(f"verbose: {shown(self.verbose)} is not allowed; give 0, 1 or 2")
         if self.optimizer not in ("sgd", "adamw"):
             raise ConfigError(f"optimizer: {self.optimizer!r} is not known; choose sgd or adamw")
         if self.augmentation not in AUGMENTATIONS:

@@ -44,6 +44,10 @@ class DetectionLearner(ActiveLearner):
         if X_training is not None:
             self._fit_to_known(**fit_kwargs)
 
+    def __repr__(self) -> str:
+        known = 0 if self.X_training is None else len(self.X_training)
+        return f"DetectionLearner({self.estimator!r}, {self.query_strategy!r}, {known} annotated images)"
+
     def query(self, X_pool, *query_args, return_metrics: bool = False, **query_kwargs):
         """Ask the strategy, once, which images to annotate.
 

@@ -29,7 +29,7 @@ class MIAODDetector(ObjectDetector):
     ----------
     detector, classes, detector_options, max_steps, batch_size, optimizer, learning_rate, momentum, weight_decay, \
 warmup_steps, drop_at, max_grad_norm, augmentation, horizontal_flip, score_batch_size, num_workers, device, \
-random_state, checkpoint, checkpoint_seconds, on_step
+random_state, checkpoint, checkpoint_seconds, on_step, verbose
         As in `ObjectDetector`.
     label_epochs, min_epochs, max_epochs : int
         Passes over the labelled images in each label-set, minimising and maximising round; the latter two take as many
@@ -102,6 +102,7 @@ random_state, checkpoint, checkpoint_seconds, on_step
         checkpoint=None,
         checkpoint_seconds: float = 60.0,
         on_step: Callable[[dict], None] | None = None,
+        verbose: int = 0,
     ):
         super().__init__(
             detector,
@@ -125,6 +126,7 @@ random_state, checkpoint, checkpoint_seconds, on_step
             checkpoint=checkpoint,
             checkpoint_seconds=checkpoint_seconds,
             on_step=on_step,
+            verbose=verbose,
         )
         del self.epochs  # the schedule below takes its place
         self.label_epochs = label_epochs

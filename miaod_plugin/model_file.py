@@ -13,7 +13,7 @@ from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.files import atomic_path
 
 # What belongs to one process or one training, not to the model.
-_NOT_SAVED = ("on_step", "checkpoint", "device", "random_state")
+_NOT_SAVED = ("on_step", "checkpoint", "device", "random_state", "verbose")
 
 
 def save(estimator, path) -> None:

@@ -1,6 +1,6 @@
 """One batched pass over a pool of images, whatever its size."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from miaod_plugin.errors import DataError
 
 
 class PoolImages(Dataset):
-    """Images without targets: item i is a uint8 tensor ``(3, H, W)``."""
+    """Images without targets: item i is a uint8 tensor ``(3, H, W)``, or the DataError that reading it ended in."""
 
     def __init__(self, X: np.ndarray):
         self.X = X
@@ -21,8 +21,11 @@ class PoolImages(Dataset):
     def __len__(self) -> int:
         return len(self.X)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return read_image(self.X[index])
+    def __getitem__(self, index: int) -> Tensor | DataError:
+        try:
+            return read_image(self.X[index])
+        except DataError as error:
+            return error  # raised by a worker, it would come out as the text of a traceback
 
 
 def map_batches(
@@ -31,14 +34,14 @@ def map_batches(
     reducers: Mapping[str, Callable[[InstanceOutputs], object]],
     batch_size: int,
     num_workers: int,
-) -> dict[str, np.ndarray]:
-    """Feed every reducer with the network's outputs, batch by batch, and stack its rows; see `ObjectDetector.map_pool`.
+    on_broken: Callable[[int, DataError], None] | None = None,
+) -> Iterator[tuple[np.ndarray, dict]]:
+    """Feed every reducer with the network's outputs, batch by batch; see `ObjectDetector.map_batches`.
 
     Only one batch of instance outputs is in memory at a time.
     """
     if not len(X):
         raise DataError("X: there is no image in the pool")
-    device = next(network.parameters()).device
     loader = DataLoader(
         PoolImages(X),
         batch_size,
@@ -46,22 +49,37 @@ def map_batches(
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
     )
-    rows = {name: [] for name in reducers}
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode():
-        for batch in loader:
-            images = [image.to(device, non_blocking=True).float().div_(255) for image in batch]
-            for name, row in _reduce(network, images, reducers).items():
-                rows[name].append(row)
-    network.train(was_training)
-    return {name: _stack(parts) for name, parts in rows.items()}
+    for number, batch in enumerate(loader):
+        read = {}
+        for index, image in enumerate(batch, start=number * batch_size):
+            if not isinstance(image, DataError):
+                read[index] = image
+            elif on_broken is None:
+                raise image
+            else:
+                on_broken(index, image)
+        if read:
+            yield np.array(list(read)), _reduce(network, list(read.values()), reducers)
 
 
+def stack_rows(parts: list) -> np.ndarray:
+    """Put a reducer's rows of all batches into one array; lists give an object array."""
+    if isinstance(parts[0], list):
+        return make_targets([row for part in parts for row in part])
+    return np.concatenate(parts)
+
+
+@torch.inference_mode()
 def _reduce(network: DetectionNetwork, images: list[Tensor], reducers: Mapping) -> dict:
     """Return each reducer's rows of one batch; the outputs of its instances are gone before the next batch begins."""
-    outputs = network(images)
-    return {name: _to_cpu(reducer(outputs)) for name, reducer in reducers.items()}
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    try:
+        outputs = network([image.to(device, non_blocking=True).float().div_(255) for image in images])
+        return {name: _to_cpu(reducer(outputs)) for name, reducer in reducers.items()}
+    finally:
+        network.train(was_training)
 
 
 def check_images(X) -> np.ndarray:
@@ -84,9 +102,3 @@ def _to_cpu(value):
     if isinstance(value, dict):
         return {key: _to_cpu(entry) for key, entry in value.items()}
     return [_to_cpu(entry) for entry in value] if isinstance(value, list) else value
-
-
-def _stack(parts: list) -> np.ndarray:
-    if isinstance(parts[0], list):
-        return make_targets([row for part in parts for row in part])
-    return np.concatenate(parts)

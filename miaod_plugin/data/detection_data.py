@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from miaod_plugin.errors import one_line
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class DetectionData:
     """Images with their targets, one row per image.
 
@@ -39,6 +41,14 @@ class DetectionData:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def __repr__(self) -> str:
+        targets = [target for target in self.y if target is not None]
+        boxes = sum(len(target["boxes"]) for target in targets)
+        first = ", ".join([*self.classes[:5], "..."] if len(self.classes) > 5 else self.classes)
+        classes = f"{len(self.classes)} classes: {first}" if self.classes else "no classes"
+        images = f"{len(self)} images, {len(targets)} annotated with {boxes} boxes"
+        return one_line(f"DetectionData({self.split!r}, {images}, {classes})")
 
     def subset(self, indices) -> "DetectionData":
         """Return the rows at `indices`, in that order."""

@@ -10,7 +10,7 @@ from tiny_experiment import TINY, write_experiment
 from miaod_plugin.cli import main
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.plan import cycles_table, describe_pool, duration, show_plan
+from miaod_plugin.experiments.plan import cycles_table, describe_pool, show_plan
 from miaod_plugin.experiments.schema import load_config
 
 VOC = {"kind": "voc", "root": "no/such/folder", "train": {"split": "trainval"}, "test": {"split": "test"}}
@@ -90,9 +90,3 @@ def test_the_dry_run_counts_what_is_finished_and_changes_nothing(finished, monke
     assert "about 0 s on this machine" in printed
     assert {path: path.stat().st_mtime_ns for path in run.glob("**/*")} == before
     assert yaml.safe_load((run / "config.yaml").read_text())["name"] == TINY["name"]
-
-
-def test_durations_read_as_a_person_says_them():
-    assert [duration(s) for s in (0, 119, 120, 7199, 7200, 86400 * 3)] == [
-        "0 s", "119 s", "2.0 min", "120.0 min", "2.0 h", "3.0 days",
-    ]  # fmt: skip
