@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from miaod_plugin import DetectionLearner
+from miaod_plugin.checkpoint import discard_damaged
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_json, write_lines, write_rows
 from miaod_plugin.experiments.sampling import annotation_costs, random_state, reaching, unlabelled_subset
@@ -130,6 +131,8 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
         unlabelled = unlabelled[:0]
     write_lines(folder / "unlabelled.txt", train.ids[unlabelled])
 
+    half_trained = folder / "half_trained.ckpt"
+    discard_damaged(half_trained)
     losses, steps = LossRecord(folder / "losses.jsonl", report), experiment.steps(cell)
     estimator = make_estimator(
         config,
@@ -137,7 +140,7 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
         train.classes,
         steps=steps,
         random_state=random_state(cell.seed, "training", cell.cycle),
-        checkpoint=folder / "half_trained.ckpt",
+        checkpoint=half_trained,
         on_step=losses,
     )
     estimator.fit(train.X[labelled], train.y[labelled], unlabeled=train.X[unlabelled] if len(unlabelled) else None)

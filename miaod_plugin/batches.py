@@ -1,6 +1,7 @@
 """The batches of a training: which images each step sees, read, moved to the device and flipped."""
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Iterator
 
@@ -22,12 +23,18 @@ class TrainingImages(Dataset):
         self.labeled, self.targets, self.unlabeled = labeled, targets, unlabeled
 
     def digest(self) -> bytes:
-        """Return a hash of which images these are and how they are annotated."""
+        """Return a hash of which images these are and how they are annotated.
+
+        An image file counts by its path, size and time of change, as build tools do: it is not read.
+        """
         digest = hashlib.sha256()
         for images in (self.labeled, self.unlabeled):
             array = np.ascontiguousarray(images)
             digest.update(str((array.dtype, array.shape)).encode() + array.tobytes())
+            if array.dtype.kind == "U":
+                digest.update(str([_file_state(path) for path in array.tolist()]).encode())
         for target in map(training_target, self.targets):
+            digest.update(str(len(target["labels"])).encode())
             digest.update(target["boxes"].numpy().tobytes() + target["labels"].numpy().tobytes())
         return digest.digest()
 
@@ -38,6 +45,15 @@ class TrainingImages(Dataset):
         if index < len(self.labeled):
             return read_image(self.labeled[index]), training_target(self.targets[index])
         return read_image(self.unlabeled[index - len(self.labeled)]), None
+
+
+def _file_state(path: str) -> tuple[int, int] | None:
+    """Return the size and the time of the last change of a file, ``None`` if it is missing, which reading tells of."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return state.st_size, state.st_mtime_ns
 
 
 def training_target(target: dict) -> dict[str, Tensor]:

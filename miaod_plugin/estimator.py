@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from miaod_plugin import model_file
 from miaod_plugin.batches import AUGMENTATIONS, TrainingImages
+from miaod_plugin.checkpoint import Checkpoint
 from miaod_plugin.data import check_targets, make_targets
 from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
 from miaod_plugin.errors import ConfigError, DataError, did_you_mean, shown
@@ -21,6 +22,7 @@ from miaod_plugin.pool import check_images, map_batches, stack_rows
 from miaod_plugin.progress import Progress
 from miaod_plugin.registry import DETECTORS, find
 from miaod_plugin.training import Round, Settings, plan_rounds, train
+from miaod_plugin.training_identity import training_identity
 
 
 class ObjectDetector(BaseEstimator):
@@ -65,8 +67,9 @@ class ObjectDetector(BaseEstimator):
     random_state : int or None
         Seed of the training. The same seed gives bit-identical results on a CPU.
     checkpoint : path, optional
-        File in which a training leaves its state every `checkpoint_seconds`. If it exists, the same `fit` goes on from
-        it; it is deleted when the training is done.
+        File in which a training leaves its state every `checkpoint_seconds`. If it exists, the same `fit` (same images,
+        targets, parameters and first weights) goes on from it, another one starts over; it is deleted when the training
+        is done. A file that is damaged or something else is an error.
     checkpoint_seconds : float
     on_step : callable, optional
         Called after each optimiser step with ``{"step", "total", "round", "losses"}``.
@@ -321,7 +324,11 @@ class ObjectDetector(BaseEstimator):
         if self.verbose:
             settings = replace(settings, on_step=self._told(settings.on_step))
         images = TrainingImages(X, y, unlabeled)
-        self.losses_ = train(self.network_, rounds, images, settings, self._options(), seed)
+        checkpoint = None
+        if self.checkpoint is not None:
+            identity = training_identity(self, rounds, images, seed)
+            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_seconds, identity)
+        self.losses_ = train(self.network_, rounds, images, settings, self._options(), seed, checkpoint)
         self.n_steps_ = sum(stage.steps for stage in rounds)
         self.X_labeled_, self.y_labeled_, self.n_unlabeled_ = X, y, len(unlabeled)
 

@@ -7,7 +7,6 @@ training that was cut off goes on from its last checkpoint to the very same resu
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,8 +49,6 @@ class Settings:
     augmentation: str
     horizontal_flip: float
     num_workers: int
-    checkpoint: str | Path | None
-    checkpoint_seconds: float
     on_step: Callable[[dict], None] | None
 
 
@@ -62,8 +59,11 @@ def train(
     settings: Settings,
     options: MIAODOptions | None,
     seed: int,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, float]:
     """Run the rounds in order on the network's device, and return the mean of each loss over the last round.
+
+    With a `checkpoint` it goes on from there, and leaves its state there as it goes.
 
     Raises
     ------
@@ -74,8 +74,7 @@ def train(
     device = next(network.parameters()).device
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = new_optimizer(trainable, settings)
-    checkpoint = Checkpoint(network, settings, rounds, images, options, seed)
-    start, means = checkpoint.restore(network, optimizer)
+    start, means = checkpoint.restore(network, optimizer) if checkpoint else (0, {})
     keep_optimizer = options is None or options.keep_optimizer
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for number, stage in enumerate(rounds):
@@ -97,13 +96,15 @@ def train(
                 take_step(optimizer, trainable, losses, settings.max_grad_norm, f"step {step + 1} of {total}")
                 values = {name: float(loss.detach()) for name, loss in losses.items()}
                 means = {**means, **{name: _running_mean(means.get(name), value) for name, value in values.items()}}
-                checkpoint.save(network, optimizer, step + 1, means)
+                if checkpoint:
+                    checkpoint.save(network, optimizer, step + 1, means)
                 if settings.on_step:
                     settings.on_step({"step": step + 1, "total": total, "round": stage.kind, "losses": values})
     for parameter in trainable:
         parameter.requires_grad_(True)
     network.eval()
-    checkpoint.remove()
+    if checkpoint:
+        checkpoint.remove()
     return {name: mean for name, (_, mean) in means.items()}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from processes import miaod
 from rich.console import Console
-from tiny_experiment import TINY, bits, untimed, write_experiment
+from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 
 from miaod_plugin.cli import main
 from miaod_plugin.experiments.runner import run_experiment
@@ -123,3 +123,15 @@ def test_a_folder_that_may_not_be_written_is_one_line(tmp_path):
     assert ended.returncode != 0
     assert "Traceback" not in ended.stderr
     assert str(tmp_path / "runs") in ended.stderr
+
+
+def test_a_damaged_half_trained_fit_is_done_again_from_its_first_step(finished, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "runs" / "tiny")
+    cell = run / "arms" / "supervised+random" / "seed1" / "cycle2"
+    for name in ("training.json", "model.safetensors", "metrics.json"):
+        (cell / name).unlink()
+    (cell / "half_trained.ckpt").write_bytes(b"damaged")
+    run_tiny(tmp_path)
+    assert not (cell / "half_trained.ckpt").exists()
+    assert untimed(run) == untimed(finished[0])
+    assert bits(run) == bits(finished[0])

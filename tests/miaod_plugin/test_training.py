@@ -28,8 +28,6 @@ SETTINGS = Settings(
     augmentation="flip",
     horizontal_flip=0.5,
     num_workers=0,
-    checkpoint=None,
-    checkpoint_seconds=60.0,
     on_step=None,
 )
 
@@ -117,45 +115,6 @@ def test_adversarial_rounds_alternate_labelled_and_unlabelled_batches():
 
 def test_a_set_smaller_than_a_batch_gives_smaller_batches():
     assert [sorted(batch) for batch in batches_of(2, 1, "max", 4)] == [[0, 1], [2], [0, 1], [2]]
-
-
-def interrupted_after(step):
-    def on_step(report):
-        if report["step"] == step:
-            raise KeyboardInterrupt
-
-    return on_step
-
-
-@pytest.mark.parametrize("mode", ["improved", "faithful"])
-@pytest.mark.parametrize("step", [1, 5, 9, 16])
-def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path, mode, step):
-    common = dict(classes=DATA.classes, max_steps=16, mode=mode, random_state=3, checkpoint_seconds=0.0)
-    whole = MIAODDetector("retinanet_tiny", **common).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
-    cut = MIAODDetector("retinanet_tiny", **common, checkpoint=tmp_path / "half.pt", on_step=interrupted_after(step))
-    with pytest.raises(KeyboardInterrupt):
-        cut.fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
-    assert (tmp_path / "half.pt").exists()
-    steps = []
-    cut.set_params(on_step=lambda report: steps.append(report["step"]))
-    cut.fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
-    assert steps == list(range(step + 1, 17))
-    assert not (tmp_path / "half.pt").exists()
-    assert whole.losses_ == cut.losses_
-    for name, tensor in whole.network_.state_dict().items():
-        assert torch.equal(tensor, cut.network_.state_dict()[name]), name
-
-
-@pytest.mark.parametrize("change", [{"random_state": 1}, {"learning_rate": 0.5}, {"detector_options": {"width": 8}}])
-def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path, change):
-    common = dict(classes=DATA.classes, max_steps=4, checkpoint=tmp_path / "half.pt", checkpoint_seconds=0.0)
-    with pytest.raises(KeyboardInterrupt):
-        ObjectDetector("retinanet_tiny", **common, random_state=0, on_step=interrupted_after(2)).fit(DATA.X, DATA.y)
-    steps = []
-    changed = {"random_state": 0} | common | change
-    other = ObjectDetector("retinanet_tiny", **changed, on_step=lambda report: steps.append(report["step"]))
-    other.fit(DATA.X, DATA.y)
-    assert steps == [1, 2, 3, 4]
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_mend():
