@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
+MOST_PAIRS = 1 << 24  # of boxes and anchors compared at once: 64 MiB, whatever an image holds
+
 
 def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground: float, background: float) -> Tensor:
     """Return the box that each anchor is matched to, as torchvision's `Matcher` with low-quality matches.
@@ -31,14 +33,22 @@ def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground:
         return torch.full((len(targets), len(anchors)), Matcher.BELOW_LOW_THRESHOLD, device=anchors.device)
     boxes = torch.stack([F.pad(target["boxes"], (0, 0, 0, most - len(target["boxes"]))) for target in targets])
     real = torch.stack([torch.arange(most, device=anchors.device) < len(target["boxes"]) for target in targets])
-    iou = box_iou(boxes.flatten(0, 1), anchors).view(len(targets), most, len(anchors))  # (B, M, A)
-    iou = torch.where(real[:, :, None], iou, -1.0)
-    best, nearest = iou.max(dim=1)
+    best = boxes.new_full((len(targets), len(anchors)), -1.0)
+    nearest = torch.zeros_like(best, dtype=torch.int64)
+    kept = torch.zeros_like(best, dtype=torch.bool)
+    at_once = max(1, MOST_PAIRS // best.numel())
+    for first in range(0, most, at_once):
+        some = slice(first, first + at_once)
+        iou = box_iou(boxes[:, some].flatten(0, 1), anchors).view(len(targets), -1, len(anchors))  # (B, M, A)
+        iou = torch.where(real[:, some, None], iou, -1.0)
+        highest, box = iou.max(dim=1)
+        nearest = torch.where(highest > best, first + box, nearest)
+        best = torch.maximum(best, highest)
+        # every box keeps the anchors that overlap it most, however little
+        closest = iou.amax(dim=2, keepdim=True)
+        kept |= ((iou == closest) & (closest > 0)).any(dim=1)
     matches = torch.where(best < background, Matcher.BELOW_LOW_THRESHOLD, nearest)
     matches = torch.where((best >= background) & (best < foreground), Matcher.BETWEEN_THRESHOLDS, matches)
-    # every box keeps the anchors that overlap it most, however little
-    closest = iou.amax(dim=2, keepdim=True)
-    kept = ((iou == closest) & (closest > 0)).any(dim=1)
     return torch.where(kept, nearest, matches)
 
 

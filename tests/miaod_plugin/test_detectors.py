@@ -7,6 +7,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 from torchvision.ops import box_iou
 
+from miaod_plugin.detectors import matching
 from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.matching import match_anchors
 from miaod_plugin.detectors.retinanet import retinanet_mobilenet_v2_fpn, retinanet_resnet50_fpn, retinanet_tiny
@@ -54,6 +55,17 @@ def test_matching_equals_torchvision_s_matcher():
         expected = matcher(box_iou(target["boxes"], anchors)) if len(target["boxes"]) else torch.full((400,), -1)
         assert torch.equal(matches[image], expected)
     assert {-2, -1, 0, 1} <= set(matches[0].tolist())
+
+
+def test_matching_thousands_of_boxes_is_the_same_in_bounded_memory(monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    corners = torch.rand(340, 2, generator=generator) * 80
+    boxes = torch.cat([corners, corners + 5 + torch.rand(340, 2, generator=generator) * 60], dim=1)
+    targets = [{"boxes": boxes[:40]}, {"boxes": boxes[40:43]}, {"boxes": boxes[:0]}]
+    at_once = match_anchors(boxes[40:], targets, 0.5, 0.4)
+    monkeypatch.setattr(matching, "MOST_PAIRS", 7 * 3 * 300)
+    assert torch.equal(match_anchors(boxes[40:], targets, 0.5, 0.4), at_once)
+    assert len(set(at_once[0].tolist())) > 20
 
 
 def test_images_without_any_box_have_a_finite_loss():
