@@ -160,7 +160,8 @@ random_state, checkpoint, checkpoint_seconds, on_step, verbose
                 " or query with adapt=False"
             )
         seed = seed_of(self.random_state)
-        adapted = copy.deepcopy(self)
+        adapted = copy.copy(self)
+        adapted.network_ = copy.deepcopy(self.network_)
         adapted.checkpoint = adapted.on_step = None
         unlabeled = adapted._choose_unlabeled(check_images(pool), len(self.X_labeled_), seed)
         rounds = self._adversarial_rounds(len(self.X_labeled_), len(unlabeled))

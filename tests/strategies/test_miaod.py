@@ -95,6 +95,20 @@ def test_adapting_goes_through_the_adversarial_rounds():
     assert adapted.n_steps_ == 20 - first_round
 
 
+def test_adapting_copies_the_network_and_neither_the_labelled_images_nor_the_callback():
+    class Queue:
+        def __call__(self, event):
+            pass
+
+        def __deepcopy__(self, memo):
+            raise TypeError("a queue cannot be copied")
+
+    estimator = detector(on_step=Queue()).fit(DATA.X[:4], DATA.y[:4])
+    adapted = estimator.adapted_to(DATA.X[4:])
+    assert adapted.X_labeled_ is estimator.X_labeled_ and adapted.y_labeled_ is estimator.y_labeled_
+    assert adapted.network_ is not estimator.network_ and adapted.on_step is None
+
+
 def test_a_supervised_detector_is_refused_in_one_line():
     estimator = ObjectDetector("retinanet_tiny", classes=DATA.classes, max_steps=1).fit(DATA.X[:2], DATA.y[:2])
     with pytest.raises(ConfigError, match="MIAODDetector"):
