@@ -229,14 +229,14 @@ class ObjectDetector(BaseEstimator):
         dict of ndarray
             For each reducer an array ``(n, ...)``; lists give an object array ``(n,)``.
         """
-        X, parts, done = check_images(X), {name: [] for name in reducers}, 0
+        X, parts, order = check_images(X), {name: [] for name in reducers}, []
         progress = Progress(type(self).__name__, self.verbose)
         for indices, rows in self.map_batches(X, reducers):
             for name, part in rows.items():
                 parts[name].append(part)
-            done += len(indices)
-            progress.show(done, len(X), "images")
-        return {name: stack_rows(part) for name, part in parts.items()}
+            order.extend(indices)
+            progress.show(len(order), len(X), "images")
+        return {name: stack_rows(part)[np.argsort(order)] for name, part in parts.items()}
 
     def map_batches(
         self, X, reducers: Mapping[str, Callable], on_broken: Callable[[int, DataError], None] | None = None
@@ -254,7 +254,7 @@ class ObjectDetector(BaseEstimator):
         Yields
         ------
         indices : ndarray of int64, (b,)
-            Rows of X.
+            Rows of X, whose images are padded alike; not in order where X holds images of several shapes.
         rows : dict
             What each reducer made of them.
         """

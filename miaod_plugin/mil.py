@@ -161,11 +161,11 @@ def pseudo_label_loss(scores: Tensor, labels: Tensor, per_image: bool = True) ->
     ----------
     scores, labels : Tensor, (B, C)
     per_image : bool
-        Leave out just the images without a pseudo label; ``False`` drops the whole batch if any image has none, as the
-        original does. Nothing left gives 0.
+        An image without a pseudo label counts as 0 in the mean over the batch; ``False`` drops the whole batch if any
+        image has none, as the original does.
     """
     found = labels.any(dim=1)
     keep = found if per_image else found.all().expand_as(found)
     if not keep.any():
         return scores.sum() * 0.0
-    return image_classification_loss(scores[keep], labels[keep])
+    return image_classification_loss(scores[keep], labels[keep]) * keep.float().mean()

@@ -29,6 +29,9 @@ class MIAODOptions:
         Of a detector whose probabilities are a softmax over classes and background (SSD, Faster R-CNN): compare the
         classifiers by it in the adversarial rounds alone, and take sigmoids of the logits, background included, in the
         instance weights, pseudo labels and uncertainty (the original), or use its foreground probabilities everywhere.
+    discrepancy_over : {"sum", "mean"}
+        Sum the discrepancy over the images of a batch, so that its weight against detection grows with the batch (the
+        original, whose batches had two), or take the mean over them.
     discrepancy_weight : float
         Weight lambda of the discrepancy in both adversarial rounds (section 4.1 of the paper).
     pseudo_label_threshold : float
@@ -42,6 +45,7 @@ class MIAODOptions:
     keep_optimizer: bool = True
     top_k: int | float = 0.1
     softmax: str = "everywhere"
+    discrepancy_over: str = "mean"
     discrepancy_weight: float = 0.5
     pseudo_label_threshold: float = 0.5
 
@@ -56,6 +60,7 @@ MODES = {
         keep_optimizer=False,
         top_k=10_000,
         softmax="discrepancy",
+        discrepancy_over="sum",
     ),
 }
 _CHOICES = {
@@ -63,6 +68,7 @@ _CHOICES = {
     "pseudo_labels": ("batch", "image"),
     "detect_with": ("first", "mean"),
     "softmax": ("discrepancy", "everywhere"),
+    "discrepancy_over": ("sum", "mean"),
 }
 
 

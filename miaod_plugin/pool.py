@@ -1,6 +1,8 @@
 """One batched pass over a pool of images, whatever its size."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from miaod_plugin.data import make_targets, read_image
 from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
 from miaod_plugin.errors import DataError
+
+WAITING = 4  # batches of bytes, as much memory as one batch of floats
 
 
 class PoolImages(Dataset):
@@ -38,7 +42,8 @@ def map_batches(
 ) -> Iterator[tuple[np.ndarray, dict]]:
     """Feed every reducer with the network's outputs, batch by batch; see `ObjectDetector.map_batches`.
 
-    Only one batch of instance outputs is in memory at a time.
+    Only one batch of instance outputs is in memory at a time. A batch holds images that are padded alike, so that the
+    row of an image does not depend on its company.
     """
     if not len(X):
         raise DataError("X: there is no image in the pool")
@@ -49,17 +54,40 @@ def map_batches(
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
     )
-    for number, batch in enumerate(loader):
-        read = {}
-        for index, image in enumerate(batch, start=number * batch_size):
-            if not isinstance(image, DataError):
-                read[index] = image
-            elif on_broken is None:
-                raise image
-            else:
-                on_broken(index, image)
-        if read:
-            yield np.array(list(read)), _reduce(network, list(read.values()), reducers)
+    images = _readable(chain.from_iterable(loader), on_broken)
+    for batch in padded_alike(images, network.detector.padded_size, batch_size):
+        yield np.array(list(batch)), _reduce(network, list(batch.values()), reducers)
+
+
+def _readable(
+    images: Iterable[Tensor | DataError], on_broken: Callable[[int, DataError], None] | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield ``(index, image)`` of the images that could be read."""
+    for index, image in enumerate(images):
+        if not isinstance(image, DataError):
+            yield index, image
+        elif on_broken is None:
+            raise image
+        else:
+            on_broken(index, image)
+
+
+def padded_alike(
+    images: Iterable[tuple[int, Tensor]], padded_size: Callable[[int, int], tuple[int, int]], batch_size: int
+) -> Iterator[dict[int, Tensor]]:
+    """Yield batches ``{index: image}`` of at most `batch_size` images ``(3, H, W)`` with one padded size.
+
+    An image waits until as many of its kind have come; when `WAITING` batches of images wait, the largest group goes.
+    """
+    waiting: dict[tuple[int, int], dict[int, Tensor]] = defaultdict(dict)
+    for index, image in images:
+        kind = padded_size(*image.shape[-2:])
+        waiting[kind][index] = image
+        if len(waiting[kind]) == batch_size:
+            yield waiting.pop(kind)
+        elif sum(map(len, waiting.values())) == WAITING * batch_size:
+            yield waiting.pop(max(waiting, key=lambda kind: len(waiting[kind])))
+    yield from waiting.values()
 
 
 def stack_rows(parts: list) -> np.ndarray:

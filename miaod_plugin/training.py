@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from miaod_plugin import mil
 from miaod_plugin.batches import TrainingImages, augment, load_batches
 from miaod_plugin.checkpoint import Checkpoint
-from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
+from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs, group_by_padded_size
 from miaod_plugin.errors import TrainingError
 from miaod_plugin.options import MIAODOptions
 
@@ -92,7 +92,11 @@ def train(
                 torch.manual_seed(_mix(seed, step))
                 set_learning_rate(optimizer, settings, step if keep_optimizer else step - begin, step / total)
                 inputs, targets = augment(inputs, targets, settings.horizontal_flip, (seed, 1, step), device)
-                losses = losses_of(network(inputs, targets), stage.kind, options)
+                if targets is None:
+                    groups = group_by_padded_size(network.detector, inputs)
+                    losses = unlabeled_losses([network(group) for group in groups], stage.kind, options)
+                else:
+                    losses = labeled_losses(network(inputs, targets), stage.kind, options)
                 take_step(optimizer, trainable, losses, settings.max_grad_norm, f"step {step + 1} of {total}")
                 values = {name: float(loss.detach()) for name, loss in losses.items()}
                 means = {**means, **{name: _running_mean(means.get(name), value) for name, value in values.items()}}
@@ -108,23 +112,32 @@ def train(
     return {name: mean for name, (_, mean) in means.items()}
 
 
-def losses_of(outputs: InstanceOutputs, kind: str, options: MIAODOptions | None) -> dict[str, Tensor]:
-    """Return the losses of a batch by name, labelled or unlabelled as it is; their sum is minimised."""
-    if outputs.features.targets is not None:
-        losses = outputs.loss
-        if options is not None and kind != "max":
-            scores = mil.image_scores(mil_instances(outputs, options).weights)
-            present = multi_hot(outputs.features.targets, scores)
-            losses["image_classification"] = mil.image_classification_loss(scores, present)
-        return losses
-    instances = mil_instances(outputs, options)
-    opposed = instances.opposed
+def labeled_losses(outputs: InstanceOutputs, kind: str, options: MIAODOptions | None) -> dict[str, Tensor]:
+    """Return the losses of a batch with targets by name; their sum is minimised."""
+    losses = outputs.loss
+    if options is not None and kind != "max":
+        scores = mil.image_scores(mil_instances(outputs, options).weights)
+        present = multi_hot(outputs.features.targets, scores)
+        losses["image_classification"] = mil.image_classification_loss(scores, present)
+    return losses
+
+
+def unlabeled_losses(groups: list[InstanceOutputs], kind: str, options: MIAODOptions) -> dict[str, Tensor]:
+    """Return the losses of a batch of unlabelled images by name.
+
+    The batch comes in groups that are padded alike, each computed alone, so that an image's part in the losses does not
+    depend on the others.
+    """
+    instances = [mil_instances(outputs, options) for outputs in groups]
+    n_images = sum(len(outputs.image_sizes) for outputs in groups)
+    weight = options.discrepancy_weight / (n_images if options.discrepancy_over == "mean" else 1)
     if kind == "max":
-        return {"agreement": mil.agreement(*opposed, instances.weights, options.discrepancy_weight)}
-    found = mil.pseudo_labels(instances.logits1, instances.logits2, options.pseudo_label_threshold, instances.valid)
-    scores = mil.image_scores(instances.weights)
+        return {"agreement": sum(mil.agreement(*one.opposed, one.weights, weight) for one in instances)}
+    threshold = options.pseudo_label_threshold
+    found = torch.cat([mil.pseudo_labels(one.logits1, one.logits2, threshold, one.valid) for one in instances])
+    scores = torch.cat([mil.image_scores(one.weights) for one in instances])
     return {
-        "discrepancy": mil.discrepancy(*opposed, instances.weights, options.discrepancy_weight),
+        "discrepancy": sum(mil.discrepancy(*one.opposed, one.weights, weight) for one in instances),
         "pseudo_labels": mil.pseudo_label_loss(scores, found, per_image=options.pseudo_labels == "image"),
     }
 

@@ -25,6 +25,8 @@ class Features:
         Height and width of each resized image, without padding.
     original_sizes : list of (int, int)
         Height and width of each image as it was given; detections are in these pixels.
+    padded_size : (int, int)
+        Height and width of the tensor that the resized images were padded to; the maps cover all of it.
     targets : list of dict or None
         ``boxes`` and ``labels`` per image in pixels of the resized images.
     valid : list of Tensor of bool, each (B, A_l), or None
@@ -37,9 +39,15 @@ class Features:
     anchors: Tensor
     image_sizes: list[tuple[int, int]]
     original_sizes: list[tuple[int, int]]
+    padded_size: tuple[int, int]
     targets: list[dict[str, Tensor]] | None = None
     valid: list[Tensor] | None = None
     anchors_per_cell: list[int] | None = None
+
+    @property
+    def padded(self) -> bool:
+        """Whether any image of the batch is smaller than the tensor it lies in."""
+        return any(tuple(size) != self.padded_size for size in self.image_sizes)
 
 
 class Detector(nn.Module, ABC):
@@ -93,6 +101,15 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
         """Return ``boxes``, ``labels``, ``scores`` of each image in pixels of the image as given, best first."""
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of the tensor in which `features` computes an image of this size when it is alone.
+
+        What is beyond the image changes the features at its edge, through convolutions, and more where they average
+        over the map. Images that are padded alike may share a batch without a trace of each other; others are kept
+        apart where that matters: in scoring, and in the losses on unlabelled images.
+        """
+        return height, width
 
     def embeddings(self, features: Features) -> Tensor:
         """Return the average of each feature map over its image, levels side by side, ``(B, sum_l D_l)``."""
@@ -156,20 +173,27 @@ class InstanceOutputs:
 
 def average_inside(level: Tensor, features: Features) -> Tensor:
     """Return the average of a feature map ``(B, D, H, W)`` over each image without its padding, ``(B, D)``."""
-    if len(set(features.image_sizes)) == 1:
+    if not features.padded:
         return level.mean(dim=(2, 3))
     inside = cells_inside(level.shape[-2:], features)[:, None].to(level)
     return (level * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3)).clamp(min=1)
 
 
+def group_by_padded_size(detector: Detector, images: list[Tensor]) -> list[list[Tensor]]:
+    """Return the images ``(3, H, W)`` in groups of which each is padded alike; see `Detector.padded_size`."""
+    groups: dict[tuple[int, int], list[Tensor]] = {}
+    for image in images:
+        groups.setdefault(detector.padded_size(*image.shape[-2:]), []).append(image)
+    return list(groups.values())
+
+
 def cells_inside(shape: tuple[int, int], features: Features) -> Tensor:
     """Return which cells of a feature map of `shape` (H, W) have their centre on the image, bool ``(B, H, W)``."""
-    height, width = shape
     device = features.maps[0].device
-    padded_height = max(h for h, _ in features.image_sizes)
-    padded_width = max(w for _, w in features.image_sizes)
-    rows = (torch.arange(height, device=device) + 0.5) * padded_height / height
-    columns = (torch.arange(width, device=device) + 0.5) * padded_width / width
+    rows, columns = (
+        (torch.arange(cells, device=device) + 0.5) * pixels / cells
+        for cells, pixels in zip(shape, features.padded_size, strict=True)
+    )
     sizes = torch.tensor(features.image_sizes, device=device)
     return (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None, :]
 

@@ -28,6 +28,7 @@ from miaod_plugin.detectors.torchvision_parts import (
     count_from_one,
     count_from_zero,
     mean_classification,
+    padded_size,
 )
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
@@ -106,6 +107,7 @@ class FasterRCNNDetector(Detector):
             _pad(proposals),
             batch.image_sizes,
             original_sizes,
+            tuple(batch.tensors.shape[-2:]),
             targets,
             [valid],
             pyramid=list(pyramid.values()),
@@ -113,6 +115,9 @@ class FasterRCNNDetector(Detector):
             labels=labels,
             box_targets=box_targets,
         )
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        return padded_size(self.rcnn.transform, height, width)
 
     def build_classifier(self, num_classes: int) -> nn.Module:
         return ProposalClassifier(self.head_features, num_classes)

@@ -10,7 +10,12 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 from miaod_plugin.detectors.backbones import resnet50_fpn
 from miaod_plugin.detectors.base import Detector, Features, cells_inside
 from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD, POSTPROCESSING
-from miaod_plugin.detectors.torchvision_parts import LevelClassifier, anchors_of_images, mean_classification
+from miaod_plugin.detectors.torchvision_parts import (
+    LevelClassifier,
+    anchors_of_images,
+    mean_classification,
+    padded_size,
+)
 
 
 class FCOSDetector(Detector):
@@ -44,10 +49,13 @@ class FCOSDetector(Detector):
         batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
         maps = list(self.fcos.backbone(batch.tensors).values())
         anchors = self.fcos.anchor_generator(batch, maps)[0]  # the same for every image of a batch
-        features = Features(maps, anchors, batch.image_sizes, original_sizes, targets)
-        if len(set(batch.image_sizes)) > 1:
+        features = Features(maps, anchors, batch.image_sizes, original_sizes, tuple(batch.tensors.shape[-2:]), targets)
+        if features.padded:
             features.valid = [cells_inside(level.shape[-2:], features).flatten(1) for level in maps]
         return features
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        return padded_size(self.fcos.transform, height, width)
 
     def build_classifier(self, num_classes: int) -> nn.Module:
         head = FCOSClassificationHead(self.fcos.backbone.out_channels, 1, num_classes, self.head_convs)

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from miaod_plugin.detectors.backbones import TinyBackbone, mobilenet_v2_fpn, resnet50_fpn
 from miaod_plugin.detectors.base import Detector, Features, cells_inside
 from miaod_plugin.detectors.matching import box_loss, focal_loss, match_anchors
+from miaod_plugin.detectors.torchvision_parts import AsIs, padded_size
 from miaod_plugin.errors import ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -62,11 +62,14 @@ class RetinaNetDetector(Detector):
         batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
         maps = list(self.retinanet.backbone(batch.tensors).values())
         anchors = self.retinanet.anchor_generator(batch, maps)[0]  # the same for every image of a batch
-        features = Features(maps, anchors, batch.image_sizes, original_sizes, targets)
-        if len(set(batch.image_sizes)) > 1:
+        features = Features(maps, anchors, batch.image_sizes, original_sizes, tuple(batch.tensors.shape[-2:]), targets)
+        if features.padded:
             inside = [cells_inside(level.shape[-2:], features) for level in maps]
             features.valid = [cells.flatten(1).repeat_interleave(self.anchors_per_cell, dim=1) for cells in inside]
         return features
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        return padded_size(self.retinanet.transform, height, width)
 
     def build_classifier(self, num_classes: int) -> nn.Module:
         return RetinaNetClassifier(
@@ -247,10 +250,3 @@ def retinanet_tiny(
         min_size=1, max_size=1, image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25), size_divisible=64
     )
     return detector
-
-
-class AsIs(GeneralizedRCNNTransform):
-    """torchvision's transform without its resizing."""
-
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None):
-        return image, target

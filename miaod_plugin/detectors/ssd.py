@@ -26,6 +26,7 @@ from miaod_plugin.detectors.torchvision_parts import (
     count_from_one,
     count_from_zero,
     mean_classification,
+    padded_size,
 )
 from miaod_plugin.errors import ConfigError
 
@@ -76,9 +77,12 @@ class SSDDetector(Detector):
         batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
         maps = list(self.ssd.backbone(batch.tensors).values())
         anchors = self.ssd.anchor_generator(batch, maps)[0]  # the same for every image
-        features = Features(maps, anchors, batch.image_sizes, original_sizes, targets)
+        features = Features(maps, anchors, batch.image_sizes, original_sizes, tuple(batch.tensors.shape[-2:]), targets)
         features.anchors_per_cell = self.anchors_per_cell
         return features
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        return padded_size(self.ssd.transform, height, width)
 
     def build_classifier(self, num_classes: int) -> nn.Module:
         head = self.build_classification_head(self.channels, self.anchors_per_cell, num_classes)

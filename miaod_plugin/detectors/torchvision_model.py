@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_builder, list_models
 
 from miaod_plugin.detectors.base import Detector, Features
-from miaod_plugin.detectors.torchvision_parts import count_from_one, count_from_zero
+from miaod_plugin.detectors.torchvision_parts import count_from_one, count_from_zero, padded_size
 from miaod_plugin.errors import ConfigError, did_you_mean
 
 
@@ -63,12 +63,17 @@ class TorchvisionDetector(Detector):
         maps = seen["backbone"]
         maps = [maps] if isinstance(maps, Tensor) else list(maps.values())
         sizes = [tuple(image.shape[-2:]) for image in images]
-        features = ModelFeatures(maps, maps[0].new_zeros(0, 4), seen["transform"][0].image_sizes, sizes, targets)
+        batch, _ = seen["transform"]
+        padded = tuple(batch.tensors.shape[-2:])
+        features = ModelFeatures(maps, maps[0].new_zeros(0, 4), batch.image_sizes, sizes, padded, targets)
         if targets is None:
             features.found = count_from_zero(result)
         else:
             features.losses = result
         return features
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        return padded_size(self.model.transform, height, width)
 
     def build_classifier(self, num_classes: int) -> nn.Module:
         return _NoClassifier()

@@ -1,7 +1,10 @@
 """What the adapters of torchvision's detectors share."""
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from miaod_plugin.detectors.base import Features
 
@@ -51,3 +54,21 @@ def count_from_zero(detections: list[dict[str, Tensor]]) -> list[dict[str, Tenso
 def anchors_of_images(features: Features) -> list[Tensor]:
     """Return the anchors once for each image, as torchvision's losses and post-processing take them."""
     return [features.anchors] * len(features.image_sizes)
+
+
+class AsIs(GeneralizedRCNNTransform):
+    """torchvision's transform without its resizing."""
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None):
+        return image, target
+
+
+def padded_size(transform: GeneralizedRCNNTransform, height: int, width: int) -> tuple[int, int]:
+    """Return the size of the tensor that torchvision's transform makes of an image of this size alone."""
+    if transform.fixed_size is not None:
+        width, height = transform.fixed_size
+    elif not isinstance(transform, AsIs):
+        scale = min(transform.min_size[-1] / min(height, width), transform.max_size / max(height, width))
+        height, width = math.floor(height * scale), math.floor(width * scale)
+    multiple = transform.size_divisible
+    return math.ceil(height / multiple) * multiple, math.ceil(width / multiple) * multiple

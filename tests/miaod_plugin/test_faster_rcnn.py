@@ -9,7 +9,7 @@ from miaod_plugin import mil
 from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.faster_rcnn import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
 from miaod_plugin.options import miaod_options
-from miaod_plugin.training import losses_of
+from miaod_plugin.training import labeled_losses, unlabeled_losses
 
 SIZES = {"min_size": 96, "max_size": 160}
 COUNTS = {"rpn_pre_nms_top_n_test": 40, "rpn_post_nms_top_n_test": 40, "box_batch_size_per_image": 64}
@@ -109,7 +109,7 @@ def test_an_image_without_a_proposal_has_no_uncertainty_and_no_detection():
         assert [len(found["boxes"]) for found in outputs.detections] == [0, 0, 0]
         assert mil.image_uncertainty(*outputs.heads, top_k=0.1, valid=outputs.valid).tolist() == [0, 0, 0]
         for mode in ("improved", "faithful"):
-            losses = losses_of(outputs, "min", miaod_options(mode))
+            losses = unlabeled_losses([outputs], "min", miaod_options(mode))
             assert losses["discrepancy"] == 0 and torch.isfinite(losses["pseudo_labels"])
 
 
@@ -121,8 +121,8 @@ def test_the_images_embedding_is_that_of_its_feature_maps():
 
 def test_the_proposal_network_learns_with_the_labelled_batch_only():
     network = tiny().train()
-    sum(losses_of(network(images()), "min", miaod_options()).values()).backward()
+    sum(unlabeled_losses([network(images())], "min", miaod_options()).values()).backward()
     head = network.detector.rcnn.rpn.head
     assert all(parameter.grad is None for parameter in head.parameters())
-    sum(losses_of(network(images(), TARGETS), "min", miaod_options()).values()).backward()
+    sum(labeled_losses(network(images(), TARGETS), "min", miaod_options()).values()).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in head.parameters())

@@ -19,7 +19,7 @@ def two_levels(original_size=(32, 64), image_size=(32, 64)) -> Features:
                 x, y = (column + 0.5) * stride, (row + 0.5) * stride
                 anchors += [[x - size, y - size, x + size, y + size] for size in (6.0, 10.0)]
     maps = [torch.zeros(1, 3, 4, 8), torch.zeros(1, 3, 2, 4)]
-    return Features(maps, torch.tensor(anchors), [image_size], [original_size])
+    return Features(maps, torch.tensor(anchors), [image_size], [original_size], image_size)
 
 
 def test_the_map_peaks_where_the_largest_instance_is_centred():
@@ -60,7 +60,7 @@ def test_levels_may_differ_in_their_anchors_per_cell():
 
 def test_proposals_fill_their_boxes_with_the_largest_value():
     boxes = torch.tensor([[[0.0, 0, 16, 8], [8, 4, 32, 16]]])
-    features = Features([torch.zeros(1, 2, 5)], boxes, [(16, 32)], [(32, 64)])
+    features = Features([torch.zeros(1, 2, 5)], boxes, [(16, 32)], [(32, 64)], (16, 32))
     heat = image_maps(torch.tensor([[1.0, 2.0]]), features)[0]
     expected = torch.zeros(32, 64)
     expected[:16, :32] = 1

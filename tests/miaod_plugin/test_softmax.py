@@ -11,7 +11,7 @@ from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.base import DetectionNetwork, Detector, Features, InstanceOutputs
 from miaod_plugin.options import miaod_options
 from miaod_plugin.strategies import MIAODSampling
-from miaod_plugin.training import class_logits, losses_of, mil_instances
+from miaod_plugin.training import class_logits, labeled_losses, mil_instances, unlabeled_losses
 
 B, SIZES, C = 2, (7, 3), 3
 
@@ -34,7 +34,7 @@ def random_outputs(targets=None) -> InstanceOutputs:
     def head():
         return [4 * torch.randn(B, size, C + 1, generator=generator) for size in SIZES]
 
-    features = Features([], torch.zeros(sum(SIZES), 4), [(8, 8)] * B, [(8, 8)] * B, targets)
+    features = Features([], torch.zeros(sum(SIZES), 4), [(8, 8)] * B, [(8, 8)] * B, (8, 8), targets)
     network = DetectionNetwork(SoftmaxDetector(), adversarial=True)
     return InstanceOutputs([head(), head()], head(), torch.zeros(B, sum(SIZES), 4), features, network)
 
@@ -83,13 +83,13 @@ def test_faithful_compares_softmaxes_and_weighs_with_sigmoids_background_include
     scores = np.max([level.sum(axis=1) for level in weights], axis=0)
     found = np.max([((sigmoid(a) + sigmoid(b)) / 2).max(axis=1) for a, b in zip(f1, f2, strict=True)], axis=0) >= 0.5
     options = miaod_options("faithful")
-    minimised = losses_of(outputs, "min", options)
+    minimised = unlabeled_losses([outputs], "min", options)
     expected = 0.5 * sum((d * w).mean(axis=2).sum() for d, w in zip(apart, weights, strict=True))
     assert minimised["discrepancy"].item() == pytest.approx(expected, rel=1e-5)
     assert found.any(axis=1).all()
     assert minimised["pseudo_labels"].item() == pytest.approx(cross_entropy(scores, found), rel=1e-5)
     expected = 0.5 * sum(((1 - d) * w).mean(axis=2).sum() for d, w in zip(apart, weights, strict=True))
-    assert losses_of(outputs, "max", options)["agreement"].item() == pytest.approx(expected, rel=1e-5)
+    assert unlabeled_losses([outputs], "max", options)["agreement"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_faithful_wants_no_background_in_a_labelled_image():
@@ -97,7 +97,7 @@ def test_faithful_wants_no_background_in_a_labelled_image():
     outputs = random_outputs(targets)
     weights = [original_weights(*levels) for levels in zip(*arrays(outputs), strict=True)]
     scores = np.max([level.sum(axis=1) for level in weights], axis=0)
-    loss = losses_of(outputs, "label", miaod_options("faithful"))["image_classification"]
+    loss = labeled_losses(outputs, "label", miaod_options("faithful"))["image_classification"]
     assert loss.item() == pytest.approx(cross_entropy(scores, np.array([[1, 0, 1, 0], [0] * 4])), rel=1e-5)
 
 
@@ -118,12 +118,13 @@ def test_improved_uses_the_foreground_probabilities_everywhere():
     options = miaod_options("improved")
     instances = mil_instances(outputs, options)
     np.testing.assert_allclose(instances.weights[0], weights, rtol=1e-4, atol=1e-7)
-    losses = losses_of(outputs, "min", options)
-    assert losses["discrepancy"].item() == pytest.approx(0.5 * (np.abs(p1 - p2) * weights).mean(axis=2).sum(), rel=1e-4)
+    losses = unlabeled_losses([outputs], "min", options)
+    apart = (np.abs(p1 - p2) * weights).mean(axis=2).sum(axis=1).mean()
+    assert losses["discrepancy"].item() == pytest.approx(0.5 * apart, rel=1e-4)
     found = ((p1 + p2) / 2).max(axis=1) >= 0.5
     kept = found.any(axis=1)
     assert kept.any()
-    expected = cross_entropy(weights.sum(axis=1)[kept], found[kept])
+    expected = cross_entropy(weights.sum(axis=1)[kept], found[kept]) * kept.mean()
     assert losses["pseudo_labels"].item() == pytest.approx(expected, rel=1e-4)
 
 

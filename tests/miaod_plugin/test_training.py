@@ -13,7 +13,7 @@ from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.retinanet import retinanet_tiny
 from miaod_plugin.errors import TrainingError
 from miaod_plugin.options import miaod_options
-from miaod_plugin.training import Round, Settings, losses_of, plan_rounds, set_trainable, train
+from miaod_plugin.training import Round, Settings, plan_rounds, set_trainable, train, unlabeled_losses
 
 DATA = make_digit_scenes(10, random_state=1)
 SETTINGS = Settings(
@@ -57,15 +57,15 @@ def test_the_adversarial_losses_drive_the_classifiers_apart_and_together():
 
     def disagreement():
         with torch.no_grad():
-            return losses_of(network(images), "min", options)["discrepancy"].item()
+            return unlabeled_losses([network(images)], "min", options)["discrepancy"].item()
 
     def descend(kind, name):
         set_trainable(network, trainable, kind)
         network.eval()  # BatchNorm would make states before and after incomparable
-        optimizer = torch.optim.SGD(trainable, 2.0)
+        optimizer = torch.optim.SGD(trainable, 2.0 * len(images))
         for _ in range(20):
             optimizer.zero_grad()
-            losses_of(network(images), kind, options)[name].backward()
+            unlabeled_losses([network(images)], kind, options)[name].backward()
             optimizer.step()
         return disagreement()
 

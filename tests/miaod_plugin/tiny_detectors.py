@@ -2,7 +2,7 @@
 
 _SMALL = {"weights": None, "min_size": 64, "max_size": 64}
 _SMALL_PYRAMID = {**_SMALL, "fpn_channels": 16, "head_convs": 1}
-_GROUPED_PYRAMID = {**_SMALL_PYRAMID, "fpn_channels": 32}  # GroupNorm has 32 groups
+_GROUPED_PYRAMID = {**_SMALL_PYRAMID, "fpn_channels": 64}  # GroupNorm has 32 groups
 _FEW_PROPOSALS = {**_SMALL, "fpn_channels": 16, "head_features": 32, "proposals": 30, "sampled_proposals": 32}
 TINY_OPTIONS = {
     "retinanet_tiny": {"width": 8, "fpn_channels": 16},
