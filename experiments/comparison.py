@@ -1,7 +1,7 @@
 """The numbers behind a report: the rows of a run, or of several, seen through `statistics.py`."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -55,6 +55,16 @@ class Comparison:
     @cached_property
     def cycles(self) -> list[int]:
         return sorted({row["cycle"] for row in self.rows})
+
+    @property
+    def few(self) -> bool:
+        """Whether there are so few seeds that charts show their range: an interval of them would run off the chart."""
+        return len(self.seeds) < statistics.ENOUGH_SEEDS
+
+    def spread(self, summary: Mapping) -> tuple[float | None, float | None]:
+        """Return the ends of the bar that charts draw at a described mean; ``None`` for a single seed."""
+        low, high = ("least", "most") if self.few and summary["n"] > 1 else ("low", "high")
+        return summary[low], summary[high]
 
     def table(self, x: str | None = None) -> dict[str, list[dict]]:
         """Return for each arm a row per cycle, see `statistics.budget_table`, with the seeds' own ``points`` (x, y)."""

@@ -1,5 +1,12 @@
 """How an arm looks wherever it is drawn, by its number: colour, marker and line, so that none of them matters alone."""
 
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.isotonic import isotonic_regression
+
+LONGEST_LABEL = 24  # characters of a name that is written at the end of its curve; the legend has the others
+
 # Okabe and Ito's palette, told apart by colour-blind readers; markers and lines tell arms apart in grey print too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 # For matplotlib.
@@ -17,6 +24,26 @@ SHAPES = (
     "M-1.1,-.6L-.6,-1.1L0,-.5L.6,-1.1L1.1,-.6L.5,0L1.1,.6L.6,1.1L0,.5L-.6,1.1L-1.1,.6L-.5,0Z",
     "M0,-1.3L.32,-.42L1.24,-.4L.5,.16L.76,1.05L0,.52L-.76,1.05L-.5,.16L-1.24,-.4L-.32,-.42Z",
 )
+
+
+def apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float] | None:
+    """Move the places of labels apart, as little as possible (least squares), and into ``low..high``.
+
+    Returns
+    -------
+    list of float or None
+        In the order of `places`, no two nearer than `gap`; ``None`` when they do not fit.
+    """
+    if not places:
+        return []
+    order = np.argsort(places, kind="stable")
+    steps = gap * np.arange(len(order))
+    room = high - low - gap * (len(order) - 1)
+    if room < 0:
+        return None
+    moved = np.empty(len(order))
+    moved[order] = isotonic_regression(np.asarray(places)[order] - steps, y_min=low, y_max=low + room) + steps
+    return moved.tolist()
 
 
 def colour_of(number: int) -> str:

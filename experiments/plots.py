@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from miaod_plugin.experiments.comparison import Comparison
 from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.looks import LINES, MARKERS, colour_of, mark_of
+from miaod_plugin.experiments.looks import LINES, LONGEST_LABEL, MARKERS, apart, colour_of, mark_of
 from miaod_plugin.files import atomic_path
 
 MEAN = {"linewidth": 1.8, "markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
@@ -21,7 +21,7 @@ REPEATABLE = {"svg.hashsalt": "miaod-plugin", "svg.fonttype": "none"}
 def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) -> Path:
     """Write ``curves.png`` and ``curves.svg``, a panel for each run, and return the first.
 
-    Means over seeds, bars for their 95 % intervals, small markers for the seeds.
+    Means over seeds, bars for their 95 % intervals or, of few seeds, their ranges, small markers for the seeds.
     """
     figure = Figure(figsize=(6.4 * len(compared), 4.4), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
@@ -30,7 +30,8 @@ def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) ->
     ):
         _draw(axes, run, comparison)
         n_seeds = len(comparison.seeds)
-        spread = f"mean and 95 % interval of {n_seeds} seeds" if n_seeds > 1 else "one seed, no interval"
+        bars = "range" if comparison.few else "95 % interval"
+        spread = f"mean and {bars} of {n_seeds} seeds" if n_seeds > 1 else "one seed"
         legend = {
             "loc": "lower left",
             "bbox_to_anchor": (-0.02, 1.0),
@@ -48,39 +49,24 @@ def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) ->
 
 
 def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
-    x = comparison.x
-    step = 0.012 * (max(row[x] for row in comparison.rows) - min(row[x] for row in comparison.rows))
-    shown = [comparison.full["mean"]] * (comparison.full["mean"] is not None)
-    ends = []  # of the intervals
-    for number, (arm, rows) in enumerate(comparison.table(x).items()):
-        look = {"color": colour_of(number), "marker": MARKERS[mark_of(number)]}
-        mean = [100 * row["mean"] for row in rows]
-        axes.plot([row[x] for row in rows], mean, linestyle=LINES[mark_of(number)], label=arm, zorder=3, **look, **MEAN)
-        spread = [row for row in rows if row["low"] is not None]
-        if spread:
-            points = [point for row in rows for point in row["points"]]
-            shown += [y for _, y in points]
-            axes.scatter([x for x, _ in points], [100 * y for _, y in points], s=12, alpha=0.5, linewidths=0, **look)
-            shift = (number - (len(comparison.arms) - 1) / 2) * step
-            half = [100 * (row["high"] - row["mean"]) for row in spread]
-            places = [row[x] + shift for row in spread], [100 * row["mean"] for row in spread]
-            ends += [end for row in spread for end in (row["low"], row["high"])]
-            axes.errorbar(*places, half, fmt="none", ecolor=look["color"], elinewidth=1, capsize=2.5, alpha=0.7)
-        shown += [row["mean"] for row in rows]
-    if comparison.full["mean"] is not None:
-        axes.axhline(100 * comparison.full["mean"], color="0.2", linestyle=(0, (1, 3)), linewidth=1.2)
-        place = {"xy": (0, 100 * comparison.full["mean"]), "xycoords": ("axes fraction", "data")}
+    x, full = comparison.x, comparison.full["mean"]
+    published = run.config.published if x == "images" else []
+    shown = [full] * (full is not None) + [ap / 100 for curve in published for ap in curve.ap]
+    spreads = []  # the ends of the bars
+    amounts = [row[x] for row in comparison.rows]
+    step = 0.012 * (max(amounts) - min(amounts))
+    for number, rows in enumerate(comparison.table(x).values()):
+        shift = (number - (len(comparison.arms) - 1) / 2) * step
+        spreads += _draw_arm(axes, comparison, number, rows, shift)
+        shown += [value for row in rows for value in (row["mean"], *(y for _, y in row["points"]))]
+    if full is not None:
+        axes.axhline(100 * full, color="0.2", linestyle=(0, (1, 3)), linewidth=1.2)
+        place = {"xy": (0, 100 * full), "xycoords": ("axes fraction", "data")}
         axes.annotate("full supervision", **place, xytext=(4, 3), textcoords="offset points", fontsize=8)
-    for curve in run.config.published if x == "images" else []:
-        axes.plot(
-            curve.images, curve.ap, color="0.55", marker="o", markerfacecolor="white", label=curve.label, zorder=1
-        )
-        shown += [ap / 100 for ap in curve.ap]
-    low, high = min(shown), max(shown)
-    reach = 0.3 * max(high - low, 0.02)  # wide intervals of few seeds are cut off rather than flatten the curves
-    low, high = max(min([low, *ends]), low - reach), min(max([high, *ends]), high + reach)
-    pad = 0.06 * max(high - low, 0.02)
-    axes.set_ylim(100 * max(0.0, low - pad), 100 * min(1.0, high + pad))
+    for curve in published:
+        look = {"color": "0.55", "marker": "o", "markerfacecolor": "white"}
+        axes.plot(curve.images, curve.ap, **look, label=curve.label, zorder=1)
+    axes.set_ylim(*_limits(shown, spreads))
     axes.set_xlabel(run.config.budget.words.capitalize())
     axes.set_ylabel(f"{comparison.score_label} (%)")
     if x == "images":
@@ -88,3 +74,45 @@ def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    _name_ends(axes, comparison)
+
+
+def _draw_arm(axes: Axes, comparison: Comparison, number: int, rows: list[dict], shift: float) -> list[float]:
+    """Draw an arm's curve, seeds and, moved by `shift`, bars; return the ends of the bars."""
+    x, arm = comparison.x, comparison.arms[number]
+    look = {"color": colour_of(number), "marker": MARKERS[mark_of(number)]}
+    means = [100 * row["mean"] for row in rows]
+    axes.plot([row[x] for row in rows], means, linestyle=LINES[mark_of(number)], label=arm, zorder=3, **look, **MEAN)
+    bars = [(row, *comparison.spread(row)) for row in rows if comparison.spread(row)[0] is not None]
+    if bars:
+        points = [point for row in rows for point in row["points"]]
+        axes.scatter([x for x, _ in points], [100 * y for _, y in points], s=12, alpha=0.5, linewidths=0, **look)
+        places = [row[x] + shift for row, _, _ in bars], [100 * row["mean"] for row, _, _ in bars]
+        down = [100 * (row["mean"] - low) for row, low, _ in bars]
+        up = [100 * (high - row["mean"]) for row, _, high in bars]
+        axes.errorbar(*places, (down, up), fmt="none", ecolor=look["color"], elinewidth=1, capsize=2.5, alpha=0.7)
+    return [end for _, *ends in bars for end in ends]
+
+
+def _limits(shown: list[float], spreads: list[float]) -> tuple[float, float]:
+    """Return the axis, in percent, that shows all values, and of the bars what does not flatten the curves."""
+    low, high = min(shown, default=0.0), max(shown, default=1.0)
+    reach = 0.3 * max(high - low, 0.02)
+    low, high = max(min([low, *spreads]), low - reach), min(max([high, *spreads]), high + reach)
+    pad = 0.06 * max(high - low, 0.02)
+    return 100 * max(0.0, low - pad), 100 * min(1.0, high + pad)
+
+
+def _name_ends(axes: Axes, comparison: Comparison) -> None:
+    """Write the arms' names beside the ends of their curves, moved apart; none where they do not fit."""
+    ends = {
+        (number, arm): 100 * rows[-1]["mean"]
+        for number, (arm, rows) in enumerate(comparison.table().items())
+        if rows and len(arm) <= LONGEST_LABEL
+    }
+    low, high = axes.get_ylim()
+    places = apart([*ends.values()], 0.048 * (high - low), low, high) or []
+    for (number, arm), y in zip(ends, places, strict=False):
+        beside = {"transform": axes.get_yaxis_transform(), "clip_on": False}
+        axes.plot(1.02, y, color=colour_of(number), marker=MARKERS[mark_of(number)], markersize=4.5, **beside)
+        axes.text(1.04, y, arm, fontsize=8, va="center", **beside)

@@ -25,6 +25,7 @@ from miaod_plugin.experiments.tables import (
     percent,
     points,
     saving,
+    seeds,
     signed,
 )
 from miaod_plugin.files import write_text
@@ -95,7 +96,7 @@ def write_report(
     )
     environment.filters |= {"percent": percent, "points": points, "signed": signed, "interval": interval}
     environment.filters |= {"p": p_value, "breakable": breakable, "saving": saving}
-    environment.globals |= {"swatch": charts.swatch, "best": _best, "shade": _shade}
+    environment.globals |= {"swatch": charts.swatch, "seeds": seeds, "best": _best, "shade": _shade}
     template = environment.get_template("report.html.jinja")
     write_text(page, template.render(sections=sections, together=_together(runs, compared)))
 
@@ -176,7 +177,7 @@ def _series(comparison: Comparison, x: str) -> list[charts.Series]:
     for look, (arm, rows) in enumerate(comparison.table(x).items()):
         drawn = [
             charts.Point(
-                row[x], row["mean"], row["low"], row["high"], row["points"],
+                row[x], row["mean"], *comparison.spread(row), row["points"],
                 f"{arm}: {percent(row)} % at {row[x]:,.0f} {UNITS[x]}",
             )
             for row in rows
@@ -215,8 +216,7 @@ def _bars(comparison: Comparison) -> dict | None:
                 charts.Point(
                     0.0,
                     area["mean"],
-                    area["low"],
-                    area["high"],
+                    *comparison.spread(area),
                     [(0.0, value) for value in area["values"]],
                     f"{arm}: AULC {percent(area)} %",
                 )
@@ -242,7 +242,8 @@ def _differences(run: Run | None, comparison: Comparison) -> dict | None:
             looks[arm],
             [
                 charts.Point(
-                    groups.index(row["cycle"]), row["mean"], row["low"], row["high"],
+                    groups.index(row["cycle"]), row["mean"], *comparison.spread(row),
+                    seeds=[(groups.index(row["cycle"]), value) for value in row["values"]],
                     title=f"{arm}: {signed(row)} points",
                 )
                 for row in rows

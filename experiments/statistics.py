@@ -31,14 +31,16 @@ def describe(values: Sequence[float]) -> dict:
     Returns
     -------
     dict
-        ``n``, ``mean``, ``sd``, ``low``, ``high``, ``few`` (fewer than five values). ``mean`` is ``None`` without a
-        value; ``sd``, ``low`` and ``high`` with fewer than two.
+        ``n``, ``mean``, ``sd``, ``low``, ``high``, ``least``, ``most`` (the extremes of the values), ``few`` (fewer
+        than five values). Without a value, ``mean`` and the extremes are ``None``; ``sd``, ``low`` and ``high`` with
+        fewer than two.
     """
     values = np.asarray(values, dtype=float)
     n = len(values)
-    summary = {"n": n, "mean": None, "sd": None, "low": None, "high": None, "few": n < ENOUGH_SEEDS}
+    summary = dict.fromkeys(("mean", "sd", "low", "high", "least", "most")) | {"n": n, "few": n < ENOUGH_SEEDS}
     if n:
-        summary["mean"] = mean = float(values.mean())
+        mean = float(values.mean())
+        summary |= {"mean": mean, "least": float(values.min()), "most": float(values.max())}
     if n > 1:
         summary["sd"] = sd = float(values.std(ddof=1))
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5
@@ -124,15 +126,16 @@ def paired_difference(values: Mapping, reference: Mapping) -> dict:
     Returns
     -------
     dict
-        What :func:`describe` says of the differences (``n`` common seeds), and ``p_value`` of the two-sided paired
-        t-test (:func:`scipy.stats.ttest_rel`): ``None`` with fewer than two common seeds, or when all differences are
-        equal, where the test is not defined (arms that share their cycle-0 model differ by exactly 0).
+        What :func:`describe` says of the differences (``n`` common seeds), their ``values``, and ``p_value`` of the
+        two-sided paired t-test (:func:`scipy.stats.ttest_rel`): ``None`` with fewer than two common seeds, or when all
+        differences are equal, where the test is not defined (arms that share their cycle-0 model differ by exactly 0).
     """
     seeds = [seed for seed in values if seed in reference]
     a, b = np.array([[values[seed], reference[seed]] for seed in seeds], dtype=float).reshape(-1, 2).T
     summary = describe(a - b)
     testable = len(seeds) > 1 and np.ptp(a - b) > 1e-12  # less is rounding
-    return summary | {"p_value": float(stats.ttest_rel(a, b).pvalue) if testable else None}
+    p_value = float(stats.ttest_rel(a, b).pvalue) if testable else None
+    return summary | {"values": (a - b).tolist(), "p_value": p_value}
 
 
 def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: str = "images") -> list[dict]:

@@ -32,9 +32,9 @@ def signed(summary: Mapping) -> str:
 
 
 def interval(summary: Mapping) -> str:
-    """Return the 95 % interval of a described difference, in points."""
+    """Return the 95 % interval of a described difference, in points; without one, how many seeds there are."""
     if summary["low"] is None:
-        return "no interval"
+        return seeds(summary["n"])
     return f"{_signed(summary['low'])} to {_signed(summary['high'])}"
 
 
@@ -61,6 +61,11 @@ def _whole(share: float) -> str:
     return "0" if text == f"{MINUS}0" else text
 
 
+def seeds(n: int) -> str:
+    """Return '1 seed' or '3 seeds'."""
+    return f"{n} seed{'' if n == 1 else 's'}"
+
+
 def p_value(value: float | None) -> str:
     """Return 'p = 0.03', as exact as it is worth."""
     if value is None:
@@ -74,16 +79,18 @@ def breakable(text: str) -> Markup:
 
 
 def markdown_table(comparisons: Mapping[str, Comparison], runs: Mapping[str, Run]) -> str:
-    """Return for each run a Markdown table of arms x budgets: mean ± 95 % interval, ratio to full supervision."""
+    """Return a Markdown table per run of arms x budgets: mean ± half the 95 % interval, share of full supervision."""
     parts = []
     for name, comparison in comparisons.items():
         run, n_seeds = runs[name], len(comparison.seeds)
-        spread = "mean ± 95 % interval" if n_seeds > 1 else "no interval"
-        seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-        caption = f"**{_cell(name)}**: {comparison.score_label} (%) by {run.config.budget.words}; {spread}, {seeds}"
+        spread = "mean ± half the 95 % interval, " if n_seeds > 1 else ""
+        caption = f"**{_cell(name)}**: {comparison.score_label} (%) by {run.config.budget.words}"
+        caption += f"; {spread}{seeds(n_seeds)}"
         full = comparison.full["mean"]
         if full is not None:
-            caption += f"; in brackets: share of full supervision ({percent(comparison.full)})"
+            caption += (
+                f"; in brackets: share of full supervision ({percent(comparison.full)}, {seeds(comparison.full['n'])})"
+            )
         budgets = [f"{run.config.budgets[cycle]:,}" for cycle in comparison.cycles]
         lines = [f"| arm | {' | '.join(budgets)} | AULC |", f"| :-- |{' --: |' * (len(budgets) + 1)}"]
         areas = comparison.areas()

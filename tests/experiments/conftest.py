@@ -2,12 +2,25 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tiny_experiment")
+pytest.register_assert_rewrite("tiny_experiment", "pages")
 
-from tiny_experiment import run_tiny  # noqa: E402 - rewritten only when imported after the line above
+from pages import Page, write_scored  # noqa: E402 - rewritten only when imported after the line above
+from tiny_experiment import run_tiny  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[Path, str]:
     """A finished tiny run, to look at but not to change, and what it printed."""
     return run_tiny(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def page(finished) -> Page:
+    """The page that the finished run wrote itself."""
+    return Page(finished[0] / "report.html")
+
+
+@pytest.fixture(scope="session")
+def scored(finished, tmp_path_factory) -> Path:
+    """The folder of a report on scores as a real run would have them, in the folder of its run."""
+    return write_scored(finished, tmp_path_factory.mktemp("scored"))

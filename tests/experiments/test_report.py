@@ -4,102 +4,17 @@ import io
 import json
 import re
 import shutil
-from html.parser import HTMLParser
-from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
-import yaml
+from pages import ARMS, Page, copy_run, scores
 from PIL import Image
 from scipy import stats
 from typer.testing import CliRunner
 
 from miaod_plugin.cli import app
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.looks import colour_of, mark_of
 from miaod_plugin.experiments.report import write_report
-
-ARMS = ["miaod+miaod", "supervised+random", "supervised+entropy"]
-
-
-class Page(HTMLParser):
-    """What a page loads or points to, its tables as rows of cell texts, and its text."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.references, self.tags, self.text, self.tables = [], [], "", []
-        self._cell = False
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        for name, value in attributes:
-            if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster", "background"):
-                self.references.append(value)
-            self.references += re.findall(r"url\(([^)]*)\)", value or "")
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        elif tag == "small":
-            self.tables[-1][-1][-1] += " "
-        self._cell = tag in ("td", "th") or (self._cell and tag not in ("table", "tr"))
-
-    def handle_endtag(self, tag):
-        self._cell = self._cell and tag not in ("td", "th", "tr", "table")
-
-    def handle_data(self, data):
-        self.text += data
-        if self._cell and self.tables and self.tables[-1] and self.tables[-1][-1]:
-            self.tables[-1][-1][-1] += data
-
-    def row(self, table: int, name: str) -> list[str]:
-        """Return the cells of a row by its first one."""
-        return next(
-            [" ".join(cell.split()) for cell in row[1:]] for row in self.tables[table] if row[0].strip() == name
-        )
-
-
-@pytest.fixture(scope="module")
-def page(finished) -> Page:
-    run, _ = finished
-    return Page(run / "report.html")  # written by the run itself
-
-
-def copy_run(finished, folder: Path, **config) -> Path:
-    """Copy the finished run, with changes to its stored experiment."""
-    run = folder / "copied"
-    shutil.copytree(finished[0], run)
-    stored = yaml.safe_load((run / "config.yaml").read_text())
-    (run / "config.yaml").write_text(yaml.safe_dump(stored | config))
-    return run
-
-
-@pytest.fixture(scope="module")
-def scored(finished, tmp_path_factory) -> Path:
-    """A report on scores as a real run would have them; the tiny one learns nothing."""
-    run = copy_run(finished, tmp_path_factory.mktemp("scored"))
-    chance = np.random.default_rng(0)
-    shared = {}  # the model before the first query is the same for all arms of a training and seed
-    for path in sorted(run.glob("arms/**/metrics.json")):
-        metrics, score = json.loads(path.read_text()), float(chance.uniform(0.2, 0.6))
-        if metrics["cycle"] == 0:
-            score = shared.setdefault((metrics["training"], metrics["seed"]), score)
-        path.write_text(json.dumps(metrics | {"ap50": score}))
-    write_report([run], run / "page" / "report.html")
-    return run / "page"
-
-
-def scores(run: Path) -> dict[str, np.ndarray]:
-    """Return for each arm its AP50 in percent, (seeds, cycles)."""
-    with open(run / "results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    of_arm = {arm: [float(row["ap50"]) for row in rows if row["arm"] == arm] for arm in ARMS}
-    return {arm: 100 * np.array(values).reshape(2, 3) for arm, values in of_arm.items()}
 
 
 def test_the_page_refers_to_nothing_outside_itself(page):
@@ -153,14 +68,23 @@ def test_few_seeds_are_said_to_be_few(page):
     assert "Only 2 seeds: read intervals and p-values with care." in page.text
 
 
-def test_one_seed_has_no_interval(finished, tmp_path):
+def test_one_seed_is_said_once_and_has_no_interval(finished, tmp_path):
     run = copy_run(finished, tmp_path, seeds=[0])
     one = Page(write_report([run]))
     assert "1 seed: no standard deviation, interval or test." in one.text
-    assert "One seed: no interval." in one.text
-    assert "±" not in " ".join(cell for rows in one.tables for row in rows for cell in row)
-    assert 'class="interval"' not in one.source
-    assert "no interval, 1 seed" in (run / "results.md").read_text()
+    cells = " ".join(cell for rows in one.tables for row in rows for cell in row)
+    assert not re.search("±|1 seed|interval|no test|p =", cells)
+    assert 'class="interval"' not in one.source and "mean over seeds" not in one.text
+    table = (run / "results.md").read_text(encoding="utf-8")
+    assert "labelled images; 1 seed." in table and "±" not in table
+
+
+def test_seeds_that_are_missing_are_counted_where_they_are_missing(finished, tmp_path):
+    run = copy_run(finished, tmp_path)
+    shutil.rmtree(run / "arms" / "miaod+miaod" / "seed1" / "cycle2")
+    page = Page(write_report([run]))
+    assert ["1 seed" in cell for cell in page.row(0, "miaod+miaod")] == [False, False, True, True]
+    assert not any("seed" in cell for cell in page.row(0, "supervised+random"))
 
 
 def test_full_supervision_is_a_row_and_a_share(scored, tmp_path):
@@ -281,7 +205,3 @@ def test_a_run_without_results_is_refused(finished, tmp_path):
     shutil.copy(finished[0] / "config.yaml", run)
     with pytest.raises(ConfigError, match="no cycle is finished yet"):
         write_report([run])
-
-
-def test_no_two_of_many_arms_look_alike():
-    assert len({(colour_of(number), mark_of(number)) for number in range(64)}) == 64

@@ -46,7 +46,7 @@ def test_description_equals_scipy():
     values = [0.30, 0.34, 0.32, 0.41]
     low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
     expected = {"n": 4, "mean": np.mean(values), "sd": stats.tstd(values), "low": low, "high": high, "few": True}
-    assert describe(values) == pytest.approx(expected)
+    assert describe(values) == pytest.approx(expected | {"least": 0.30, "most": 0.41})
 
 
 def test_interval_by_hand():
@@ -57,7 +57,8 @@ def test_interval_by_hand():
 
 
 def test_one_seed_has_no_interval_and_says_so():
-    assert describe([0.3]) == {"n": 1, "mean": 0.3, "sd": None, "low": None, "high": None, "few": True}
+    one = {"n": 1, "mean": 0.3, "sd": None, "low": None, "high": None, "least": 0.3, "most": 0.3, "few": True}
+    assert describe([0.3]) == one
     assert describe([])["mean"] is None
     assert seeds_note(1) == "1 seed: no standard deviation, interval or test"
     assert seeds_note(3) == "only 3 seeds: read intervals and p-values with care"
@@ -151,6 +152,7 @@ def test_differences_that_are_equal_but_for_rounding_have_no_p_value():
 def test_pairs_are_matched_by_seed_and_need_two():
     difference = paired_difference({0: 0.5, 1: 0.4, 7: 0.9}, {1: 0.1, 0: 0.3, 8: 0.0})
     assert (difference["n"], difference["mean"]) == (2, pytest.approx(0.25))
+    assert difference["values"] == pytest.approx([0.2, 0.3])
     one = paired_difference({0: 0.5}, {0: 0.25, 1: 0.4})
     assert (one["n"], one["mean"], one["low"], one["p_value"]) == (1, 0.25, None, None)
     none = paired_difference({0: 0.5}, {1: 0.4})

@@ -1,0 +1,87 @@
+"""How tests read a report's page, and runs to report on."""
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from miaod_plugin.experiments.report import write_report
+
+ARMS = ["miaod+miaod", "supervised+random", "supervised+entropy"]
+
+
+class Page(HTMLParser):
+    """What a page loads or points to, its tables as rows of cell texts, and its text."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.references, self.tags, self.text, self.tables = [], [], "", []
+        self._cell = False
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster", "background"):
+                self.references.append(value)
+            self.references += re.findall(r"url\(([^)]*)\)", value or "")
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        elif tag == "small":
+            self.tables[-1][-1][-1] += " "
+        self._cell = tag in ("td", "th") or (self._cell and tag not in ("table", "tr"))
+
+    def handle_endtag(self, tag):
+        self._cell = self._cell and tag not in ("td", "th", "tr", "table")
+
+    def handle_data(self, data):
+        self.text += data
+        if self._cell and self.tables and self.tables[-1] and self.tables[-1][-1]:
+            self.tables[-1][-1][-1] += data
+
+    def row(self, table: int, name: str) -> list[str]:
+        """Return the cells of a row by its first one."""
+        return next(
+            [" ".join(cell.split()) for cell in row[1:]] for row in self.tables[table] if row[0].strip() == name
+        )
+
+
+def copy_run(finished, folder: Path, **config) -> Path:
+    """Copy the finished run, with changes to its stored experiment."""
+    run = folder / "copied"
+    shutil.copytree(finished[0], run)
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(stored | config))
+    return run
+
+
+def write_scored(finished, folder: Path) -> Path:
+    """Write a report on scores as a real run would have them; the tiny one learns nothing."""
+    run = copy_run(finished, folder)
+    chance = np.random.default_rng(0)
+    shared = {}  # the model before the first query is the same for all arms of a training and seed
+    for path in sorted(run.glob("arms/**/metrics.json")):
+        metrics, score = json.loads(path.read_text()), float(chance.uniform(0.2, 0.6))
+        if metrics["cycle"] == 0:
+            score = shared.setdefault((metrics["training"], metrics["seed"]), score)
+        path.write_text(json.dumps(metrics | {"ap50": score}))
+    write_report([run], run / "page" / "report.html")
+    return run / "page"
+
+
+def scores(run: Path) -> dict[str, np.ndarray]:
+    """Return for each arm its AP50 in percent, (seeds, cycles)."""
+    with open(run / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    of_arm = {arm: [float(row["ap50"]) for row in rows if row["arm"] == arm] for arm in ARMS}
+    return {arm: 100 * np.array(values).reshape(2, 3) for arm, values in of_arm.items()}

@@ -1,0 +1,60 @@
+"""What the charts of a report show, on the page and in files."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from pages import ARMS, Page
+
+from miaod_plugin.experiments.comparison import Comparison
+from miaod_plugin.experiments.looks import apart, colour_of, mark_of
+from miaod_plugin.experiments.statistics import describe
+
+
+def bars_of(page: Page) -> list[int]:
+    """Return of how many lines each bar of the page's charts is made: three with both caps, fewer beyond the frame."""
+    return [bar.count("<line") for bar in re.findall(r'<g class="interval".*?</g>', page.source)]
+
+
+def test_the_bars_of_few_seeds_are_their_range_and_stay_in_the_chart(scored):
+    page = Page(scored / "report.html")
+    assert set(bars_of(page)) == {3}
+    assert (
+        "bars reach from the lowest seed to the highest" in page.text
+        and "dots are the seeds, bars their range" in page.text
+    )
+    assert "Ranges" in page.text and "Intervals" not in page.text
+    assert "mean and range of 2 seeds" in (scored / "curves.svg").read_text(encoding="utf-8")
+
+
+def test_the_bars_of_five_seeds_are_students_intervals():
+    rows = [
+        {"arm": "a", "seed": seed, "cycle": cycle, "images": 10 + cycle, "ap50": 0.1 * seed + 0.01 * cycle}
+        for seed in range(5)
+        for cycle in range(2)
+    ]
+    five = Comparison(rows, "ap50", "a", describe([]))
+    first = five.table()["a"][0]
+    assert not five.few and five.spread(first) == (first["low"], first["high"])
+    four = Comparison(rows[:8], "ap50", "a", describe([]))
+    assert four.few and four.spread(four.table()["a"][0]) == (0.0, pytest.approx(0.3))
+
+
+def test_names_stand_at_the_ends_of_the_curves_and_do_not_touch(scored):
+    curves = re.search(r'<div class="wide">(<svg.*?</svg>)', Page(scored / "report.html").source, re.DOTALL)[1]
+    texts = ElementTree.fromstring(curves.replace("&#34;", "")).iter("text")
+    heights = {text.text: float(text.get("y")) for text in texts if text.text in ARMS}
+    assert heights.keys() == set(ARMS)
+    assert np.diff(sorted(heights.values())).min() >= 15 and 30 < min(heights.values()) < max(heights.values()) < 365
+
+
+def test_labels_are_moved_apart_as_little_as_possible():
+    assert apart([5.0, 1.0], 2, 0, 9) == [5.0, 1.0]
+    assert apart([4.0, 4.0, 8.5], 2, 0, 9) == pytest.approx([3, 5, 8.5])
+    assert apart([9.0, 8.0], 2, 0, 9) == pytest.approx([9, 7])
+    assert apart([1.0, 1.0, 1.0], 2, 0, 3) is None and apart([], 2, 0, 3) == []
+
+
+def test_no_two_of_many_arms_look_alike():
+    assert len({(colour_of(number), mark_of(number)) for number in range(64)}) == 64
