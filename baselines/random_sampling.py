@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from miaod_plugin.estimator import seed_of
 from miaod_plugin.query import QueryStrategy
+from miaod_plugin.randomness import seed_of
 
 
 class RandomSampling(QueryStrategy):

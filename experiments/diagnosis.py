@@ -24,6 +24,7 @@ from miaod_plugin.experiments.sampling import random_state
 from miaod_plugin.experiments.trainings import has_two_heads, load_estimator, make_strategy
 from miaod_plugin.metrics import voc_average_precision
 from miaod_plugin.query import QueryStrategy
+from miaod_plugin.randomness import seeded
 
 TRUTHS = ("loss", "error", "boxes")
 
@@ -135,8 +136,7 @@ def _loss(network, x, target: dict) -> float:
     device = next(network.parameters()).device
     image = read_image(x).to(device).float().div(255)
     target = {name: value.to(device) for name, value in training_target(target).items()}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)  # Faster R-CNN samples its proposals
+    with seeded(0, device):  # Faster R-CNN samples its proposals
         return float(sum(network([image], [target]).loss.values()))
 
 

@@ -14,6 +14,7 @@ from torchvision.transforms.v2.functional import horizontal_flip
 from torchvision.tv_tensors import BoundingBoxes
 
 from miaod_plugin.data import read_image
+from miaod_plugin.randomness import seeded
 
 
 class TrainingImages(Dataset):
@@ -87,8 +88,7 @@ def ssd_augmented(image: Tensor, target: dict | None, seed: tuple[int, ...]) -> 
     boxes = torch.zeros(0, 4) if target is None else target["boxes"]
     labels = torch.zeros(0) if target is None else target["labels"]
     known = {"boxes": BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(image.shape[1:])), "labels": labels}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    with seeded(seed):
         image, changed = _distort_and_crop(image, known)
     return image, target and {"boxes": changed["boxes"].as_subclass(Tensor), "labels": changed["labels"]}
 

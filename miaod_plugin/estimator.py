@@ -20,6 +20,7 @@ from miaod_plugin.errors import ConfigError, DataError, did_you_mean, shown
 from miaod_plugin.metrics import voc_average_precision
 from miaod_plugin.pool import check_images, map_batches, stack_rows
 from miaod_plugin.progress import Progress
+from miaod_plugin.randomness import seed_of, seeded
 from miaod_plugin.registry import DETECTORS, find
 from miaod_plugin.training import Round, Settings, plan_rounds, train
 from miaod_plugin.training_identity import training_identity
@@ -190,8 +191,7 @@ class ObjectDetector(BaseEstimator):
         X, y, unlabeled = self._check_training_data(X, y, unlabeled)
         seed = seed_of(self.random_state)
         unlabeled = self._choose_unlabeled(unlabeled, len(X), seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.network_ = self._build_network().to(self._device(), memory_format=torch.channels_last)
         self._train(X, y, unlabeled, self._rounds(len(X), len(unlabeled)), seed)
         return self
@@ -349,10 +349,13 @@ class ObjectDetector(BaseEstimator):
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(self.device)
-        except RuntimeError as error:
-            raise ConfigError(f"device: {self.device!r} is not known; give 'auto', 'cpu' or 'cuda'") from error
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(f"device: {self.device!r} is not there; give 'auto' or 'cpu'")
+        except (RuntimeError, TypeError):
+            device = None
+        if device is None or device.type not in ("cpu", "cuda"):
+            raise ConfigError(f"device: {shown(self.device)} is not known; give 'auto', 'cpu', 'cuda', 'cuda:1', ...")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            there = torch.cuda.device_count() or "no"
+            raise ConfigError(f"device: {shown(self.device)} is not there ({there} GPUs are); give 'auto' or 'cpu'")
         return device
 
     def _check_training_data(self, X, y, unlabeled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -399,16 +402,3 @@ class ObjectDetector(BaseEstimator):
             raise ConfigError(f"augmentation: {self.augmentation!r} is not known; choose {' or '.join(AUGMENTATIONS)}")
         if self.classes is not None and (isinstance(self.classes, str) or not len(self.classes)):
             raise ConfigError(f"classes: {self.classes!r} is not allowed; give a sequence of at least one name")
-
-
-def seed_of(random_state) -> int:
-    """Return a seed in 0..2^31-1 from an int, a numpy random generator (which is drawn from) or ``None`` (fresh)."""
-    if random_state is None:
-        return int(np.random.default_rng().integers(2**31))
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool) and random_state >= 0:
-        return int(random_state)
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**31))
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    raise ConfigError(f"random_state: {random_state!r} is not allowed; give a whole number from 0 on, or None")

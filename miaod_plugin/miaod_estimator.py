@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.estimator import ObjectDetector, seed_of
+from miaod_plugin.estimator import ObjectDetector
 from miaod_plugin.options import MIAODOptions, miaod_options
 from miaod_plugin.pool import check_images
+from miaod_plugin.randomness import seed_of
 from miaod_plugin.training import Round, plan_rounds
 
 logger = logging.getLogger("miaod_plugin")

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.files import atomic_path
+from miaod_plugin.randomness import unchanged_random_state
 
 # What belongs to one process or one training, not to the model.
 _NOT_SAVED = ("on_step", "checkpoint", "device", "random_state", "verbose")
@@ -58,7 +59,7 @@ def load(cls, path, detector=None):
         raise ConfigError(f"{path}: its detector is not a registered one; pass it as load(path, detector=...)")
     estimator = _build(cls, parameters, path)
     estimator.classes_ = np.array(classes)
-    with torch.random.fork_rng(devices=[]):
+    with unchanged_random_state():
         estimator.network_ = _without_download(estimator)
     try:
         estimator.network_.load_state_dict(tensors)

@@ -18,6 +18,7 @@ from miaod_plugin.checkpoint import Checkpoint
 from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs, group_by_padded_size
 from miaod_plugin.errors import TrainingError
 from miaod_plugin.options import MIAODOptions
+from miaod_plugin.randomness import seed_torch, unchanged_random_state
 
 # What the softmax over the instances acts on, by MI-AOD's option `attention`.
 ATTENTION = {"level": "probability", "image": "logit"}
@@ -76,7 +77,7 @@ def train(
     optimizer = new_optimizer(trainable, settings)
     start, means = checkpoint.restore(network, optimizer) if checkpoint else (0, {})
     keep_optimizer = options is None or options.keep_optimizer
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with unchanged_random_state(device):
         for number, stage in enumerate(rounds):
             begin = sum(earlier.steps for earlier in rounds[:number])
             done = max(start - begin, 0)
@@ -89,7 +90,7 @@ def train(
             set_trainable(network, trainable, stage.kind)
             batches = load_batches(images, stage, done, settings, (seed, 0, number))
             for step, (inputs, targets) in enumerate(batches, start=begin + done):
-                torch.manual_seed(_mix(seed, step))
+                seed_torch((seed, step), device)  # as no other step, nor one of a neighbouring seed
                 set_learning_rate(optimizer, settings, step if keep_optimizer else step - begin, step / total)
                 inputs, targets = augment(inputs, targets, settings.horizontal_flip, (seed, 1, step), device)
                 if targets is None:
@@ -248,8 +249,3 @@ def _running_mean(so_far: tuple[int, float] | None, value: float) -> tuple[int, 
     """Return the count and mean of the values seen so far, with one more."""
     count, mean = so_far or (0, 0.0)
     return count + 1, mean + (value - mean) / (count + 1)
-
-
-def _mix(seed: int, step: int) -> int:
-    """Return a seed for torch that no other step of this training or of a neighbouring seed shares."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])

@@ -44,15 +44,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_training_leaves_global_random_state_alone():
-    torch.manual_seed(9)
-    np.random.seed(9)  # noqa: NPY002 (the global state is what is tested)
-    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    tiny(MIAODDetector, max_steps=8).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
-    assert torch.equal(torch.get_rng_state(), state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
-
-
 def test_images_on_disk_and_in_memory_give_the_same_detector(tmp_path):
     from miaod_plugin.data import load_voc
 
