@@ -3,6 +3,7 @@
 import numpy as np
 
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.parameters import RandomState
 from miaod_plugin.query import QueryStrategy
 
 
@@ -23,7 +24,7 @@ class CoreSetSampling(QueryStrategy):
     algorithm 1.
     """
 
-    def __init__(self, random_state: int | None = None):
+    def __init__(self, random_state: RandomState = None):
         self.random_state = random_state
 
     def utilities(self, estimator, X) -> np.ndarray:

@@ -1,14 +1,14 @@
 """Selection by the entropy of the class scores."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.parameters import RandomState, check_arguments
 from miaod_plugin.query import QueryStrategy
-
-_OVER = ("detections", "instances")
-_AGGREGATE = ("max", "mean", "sum")
 
 
 class EntropySampling(QueryStrategy):
@@ -33,16 +33,19 @@ class EntropySampling(QueryStrategy):
     detection*, BMVC 2018, for the aggregation over a detector's outputs.
     """
 
-    def __init__(self, over: str = "detections", aggregate: str = "max", random_state: int | None = None):
+    def __init__(
+        self,
+        over: Literal["detections", "instances"] = "detections",
+        aggregate: Literal["max", "mean", "sum"] = "max",
+        random_state: RandomState = None,
+    ):
         self.over = over
         self.aggregate = aggregate
         self.random_state = random_state
 
     def utilities(self, estimator, X) -> np.ndarray:
         """Return the aggregated entropy of each image in nats, ``(n,)``."""
-        for name, value, allowed in (("over", self.over, _OVER), ("aggregate", self.aggregate, _AGGREGATE)):
-            if value not in allowed:
-                raise ConfigError(f"{name}: {value!r} is not known{did_you_mean(str(value), allowed)}")
+        check_arguments(type(self), self.get_params())
         reducer = self._detection_entropy if self.over == "detections" else self._instance_entropy
         return estimator.map_pool(X, {"entropy": reducer})["entropy"]
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from miaod_plugin.parameters import RandomState
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.randomness import seed_of
 
@@ -15,7 +16,7 @@ class RandomSampling(QueryStrategy):
         Seed. With an int, the same pool gives the same answer.
     """
 
-    def __init__(self, random_state: int | None = None):
+    def __init__(self, random_state: RandomState = None):
         self.random_state = random_state
 
     def utilities(self, estimator, X) -> np.ndarray:

@@ -68,7 +68,6 @@ def training_target(target: dict) -> dict[str, Tensor]:
     return {"boxes": boxes[keep], "labels": labels[keep]}
 
 
-AUGMENTATIONS = ("flip", "ssd")
 # What SSD's authors do to an image before it is mirrored: other colours, a larger canvas, a part that holds objects.
 _distort_and_crop = v2.Compose(
     [

@@ -1,10 +1,10 @@
 """A supervised object detector as a scikit-learn estimator."""
 
 import inspect
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from os import PathLike
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -12,12 +12,23 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from miaod_plugin import model_file
-from miaod_plugin.batches import AUGMENTATIONS, TrainingImages
+from miaod_plugin.batches import TrainingImages
 from miaod_plugin.checkpoint import Checkpoint
 from miaod_plugin.data import check_targets, make_targets
-from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
+from miaod_plugin.detectors.base import DetectionNetwork, Detector, InstanceOutputs
 from miaod_plugin.errors import ConfigError, DataError, did_you_mean, shown
 from miaod_plugin.metrics import voc_average_precision
+from miaod_plugin.parameters import (
+    Count,
+    Names,
+    Natural,
+    NonNegative,
+    Number,
+    Probability,
+    RandomState,
+    Whole,
+    check_arguments,
+)
 from miaod_plugin.pool import check_images, map_batches, stack_rows
 from miaod_plugin.progress import Progress
 from miaod_plugin.randomness import seed_of, seeded
@@ -100,50 +111,32 @@ class ObjectDetector(BaseEstimator):
     (1,)
     """
 
-    _WHOLE_NUMBERS: ClassVar = {  # with the least that is allowed
-        "epochs": 1,
-        "max_steps": 1,
-        "batch_size": 1,
-        "warmup_steps": 0,
-        "score_batch_size": 1,
-        "num_workers": 0,
-    }
-    _NUMBERS = (
-        "learning_rate",
-        "momentum",
-        "weight_decay",
-        "drop_at",
-        "max_grad_norm",
-        "horizontal_flip",
-        "checkpoint_seconds",
-    )
-
     def __init__(
         self,
         detector: str | Callable = "retinanet_resnet50_fpn",
-        classes=None,
+        classes: Annotated[Sequence, Names()] | None = None,
         *,
         detector_options: Mapping | None = None,
-        epochs: int = 26,
-        max_steps: int | None = None,
-        batch_size: int = 2,
-        optimizer: str = "sgd",
-        learning_rate: float = 1e-3,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        warmup_steps: int = 0,
-        drop_at: float = 0.94,
-        max_grad_norm: float | None = None,
-        augmentation: str = "flip",
-        horizontal_flip: float = 0.5,
-        score_batch_size: int = 8,
-        num_workers: int = 0,
-        device: str = "auto",
-        random_state: int | None = None,
-        checkpoint=None,
-        checkpoint_seconds: float = 60.0,
+        epochs: Count = 26,
+        max_steps: Count | None = None,
+        batch_size: Count = 2,
+        optimizer: Literal["sgd", "adamw"] = "sgd",
+        learning_rate: NonNegative = 1e-3,
+        momentum: Annotated[float, Number(0, 1, below=True)] = 0.9,
+        weight_decay: NonNegative = 5e-4,
+        warmup_steps: Natural = 0,
+        drop_at: NonNegative = 0.94,
+        max_grad_norm: NonNegative | None = None,
+        augmentation: Literal["flip", "ssd"] = "flip",
+        horizontal_flip: Probability = 0.5,
+        score_batch_size: Count = 8,
+        num_workers: Annotated[int, Whole(0, 256)] = 0,
+        device: str | torch.device = "auto",
+        random_state: RandomState = None,
+        checkpoint: str | PathLike | None = None,
+        checkpoint_seconds: NonNegative = 60.0,
         on_step: Callable[[dict], None] | None = None,
-        verbose: int = 0,
+        verbose: bool | Natural = 0,
     ):
         self.detector = detector
         self.classes = classes
@@ -303,6 +296,11 @@ class ObjectDetector(BaseEstimator):
 
     def detector_factory(self) -> Callable:
         """Return the callable ``(num_classes, **detector_options) -> Detector`` that `detector` stands for."""
+        if isinstance(self.detector, torch.nn.Module):
+            raise ConfigError(
+                f"detector: a {type(self.detector).__name__} is a network; give a function (num_classes, **options)"
+                " that builds a Detector, or 'torchvision:NAME' for a model of torchvision's"
+            )
         return find(DETECTORS, self.detector) if isinstance(self.detector, str) else self.detector
 
     def _build_network(self) -> DetectionNetwork:
@@ -311,8 +309,14 @@ class ObjectDetector(BaseEstimator):
         for name in self.detector_options or {}:
             if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
                 options = set(known) - {"num_classes"}
-                raise ConfigError(f"detector_options: {self.detector!r} has no {name!r}{did_you_mean(name, options)}")
+                known = did_you_mean(name, options)
+                raise ConfigError(f"detector_options: {shown(self.detector)} has no {shown(name)}{known}")
         detector = factory(len(self.classes_), **(self.detector_options or {}))
+        if not isinstance(detector, Detector):
+            raise ConfigError(
+                f"detector: {shown(self.detector)} builds a {type(detector).__name__}, which is no Detector;"
+                " put a model with torchvision's interface into a TorchvisionDetector"
+            )
         return DetectionNetwork(detector, **self._network_options())
 
     def _network_options(self) -> dict:
@@ -383,22 +387,4 @@ class ObjectDetector(BaseEstimator):
         return X[labeled], y[labeled], others
 
     def _check_parameters(self) -> None:
-        unset = {name for name in ("max_steps", "max_grad_norm") if getattr(self, name) is None}
-        for name, least in self._WHOLE_NUMBERS.items():
-            value = getattr(self, name)
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if name not in unset and not (whole and value >= least):
-                raise ConfigError(f"{name}: {value!r} is not allowed; give a whole number from {least} on")
-        for name in self._NUMBERS:
-            value = getattr(self, name)
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if name not in unset and not (number and math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name}: {value!r} is not allowed; give a number from 0 on")
-        if not isinstance(self.verbose, int | np.integer) or self.verbose < 0:
-            raise ConfigError(f"verbose: {shown(self.verbose)} is not allowed; give 0, 1 or 2")
-        if self.optimizer not in ("sgd", "adamw"):
-            raise ConfigError(f"optimizer: {self.optimizer!r} is not known; choose sgd or adamw")
-        if self.augmentation not in AUGMENTATIONS:
-            raise ConfigError(f"augmentation: {self.augmentation!r} is not known; choose {' or '.join(AUGMENTATIONS)}")
-        if self.classes is not None and (isinstance(self.classes, str) or not len(self.classes)):
-            raise ConfigError(f"classes: {self.classes!r} is not allowed; give a sequence of at least one name")
+        check_arguments(type(self), self.get_params(deep=False))

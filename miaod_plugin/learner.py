@@ -5,7 +5,7 @@ from modAL.models import ActiveLearner
 from modAL.utils.data import retrieve_rows
 
 from miaod_plugin.data import make_targets
-from miaod_plugin.errors import DataError
+from miaod_plugin.errors import ConfigError, DataError, shown
 
 
 class DetectionLearner(ActiveLearner):
@@ -39,6 +39,13 @@ class DetectionLearner(ActiveLearner):
     """
 
     def __init__(self, estimator, query_strategy, X_training=None, y_training=None, **fit_kwargs):
+        if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+            raise ConfigError(
+                f"estimator: {shown(estimator)} is not allowed; give a detector, such as MIAODDetector(...)"
+            )
+        if isinstance(query_strategy, type) or not callable(query_strategy):
+            strategy = shown(query_strategy)
+            raise ConfigError(f"query_strategy: {strategy} is not allowed; give a strategy, such as MIAODSampling()")
         super().__init__(estimator, query_strategy)
         self.X_training, self.y_training = X_training, y_training
         if X_training is not None:

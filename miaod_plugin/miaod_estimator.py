@@ -2,16 +2,19 @@
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import dropwhile
-from typing import ClassVar
+from os import PathLike
+from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.estimator import ObjectDetector
 from miaod_plugin.options import MIAODOptions, miaod_options
+from miaod_plugin.parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole
 from miaod_plugin.pool import check_images
 from miaod_plugin.randomness import seed_of
 from miaod_plugin.training import Round, plan_rounds
@@ -63,47 +66,38 @@ random_state, checkpoint, checkpoint_seconds, on_step, verbose
     4
     """
 
-    _WHOLE_NUMBERS: ClassVar = {
-        **{name: least for name, least in ObjectDetector._WHOLE_NUMBERS.items() if name != "epochs"},
-        "label_epochs": 1,
-        "min_epochs": 0,
-        "max_epochs": 0,
-        "rounds": 0,
-        "repeat": 1,
-    }
-
     def __init__(
         self,
         detector: str | Callable = "retinanet_resnet50_fpn",
-        classes=None,
+        classes: Annotated[Sequence, Names()] | None = None,
         *,
         detector_options: Mapping | None = None,
-        label_epochs: int = 3,
-        min_epochs: int = 1,
-        max_epochs: int = 1,
-        rounds: int = 2,
-        repeat: int = 2,
-        max_steps: int | None = None,
-        mode: str = "improved",
+        label_epochs: Count = 3,
+        min_epochs: Natural = 1,
+        max_epochs: Natural = 1,
+        rounds: Natural = 2,
+        repeat: Count = 2,
+        max_steps: Count | None = None,
+        mode: Literal["improved", "faithful"] = "improved",
         options: Mapping | None = None,
-        batch_size: int = 2,
-        optimizer: str = "sgd",
-        learning_rate: float = 1e-3,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        warmup_steps: int = 0,
-        drop_at: float = 0.94,
-        max_grad_norm: float | None = None,
-        augmentation: str = "flip",
-        horizontal_flip: float = 0.5,
-        score_batch_size: int = 8,
-        num_workers: int = 0,
-        device: str = "auto",
-        random_state: int | None = None,
-        checkpoint=None,
-        checkpoint_seconds: float = 60.0,
+        batch_size: Count = 2,
+        optimizer: Literal["sgd", "adamw"] = "sgd",
+        learning_rate: NonNegative = 1e-3,
+        momentum: Annotated[float, Number(0, 1, below=True)] = 0.9,
+        weight_decay: NonNegative = 5e-4,
+        warmup_steps: Natural = 0,
+        drop_at: NonNegative = 0.94,
+        max_grad_norm: NonNegative | None = None,
+        augmentation: Literal["flip", "ssd"] = "flip",
+        horizontal_flip: Probability = 0.5,
+        score_batch_size: Count = 8,
+        num_workers: Annotated[int, Whole(0, 256)] = 0,
+        device: str | torch.device = "auto",
+        random_state: RandomState = None,
+        checkpoint: str | PathLike | None = None,
+        checkpoint_seconds: NonNegative = 60.0,
         on_step: Callable[[dict], None] | None = None,
-        verbose: int = 0,
+        verbose: bool | Natural = 0,
     ):
         super().__init__(
             detector,
@@ -191,6 +185,10 @@ random_state, checkpoint, checkpoint_seconds, on_step, verbose
 
     def _options(self) -> MIAODOptions:
         return self.options_
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        self._options()
 
     def _choose_unlabeled(self, unlabeled: np.ndarray, n_labeled: int, seed: int) -> np.ndarray:
         count = min(n_labeled, len(unlabeled))

@@ -1,8 +1,11 @@
 """The options of MI-AOD: what the original does, what is put right, and the training schedule."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
-from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from miaod_plugin.parameters import Count, NonNegative, Probability, Share, check_arguments
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,16 @@ class MIAODOptions:
         Mean score from which a class counts as present in an unlabelled image.
     """
 
-    attention: str = "image"
+    attention: Literal["level", "image"] = "image"
     background: bool = True
-    pseudo_labels: str = "image"
-    detect_with: str = "mean"
+    pseudo_labels: Literal["batch", "image"] = "image"
+    detect_with: Literal["first", "mean"] = "mean"
     keep_optimizer: bool = True
-    top_k: int | float = 0.1
-    softmax: str = "everywhere"
-    discrepancy_over: str = "mean"
-    discrepancy_weight: float = 0.5
-    pseudo_label_threshold: float = 0.5
+    top_k: Count | Share = 0.1
+    softmax: Literal["discrepancy", "everywhere"] = "everywhere"
+    discrepancy_over: Literal["sum", "mean"] = "mean"
+    discrepancy_weight: NonNegative = 0.5
+    pseudo_label_threshold: Probability = 0.5
 
 
 MODES = {
@@ -63,16 +66,9 @@ MODES = {
         discrepancy_over="sum",
     ),
 }
-_CHOICES = {
-    "attention": ("level", "image"),
-    "pseudo_labels": ("batch", "image"),
-    "detect_with": ("first", "mean"),
-    "softmax": ("discrepancy", "everywhere"),
-    "discrepancy_over": ("sum", "mean"),
-}
 
 
-def miaod_options(mode: str = "improved", overrides: dict | None = None) -> MIAODOptions:
+def miaod_options(mode: str = "improved", overrides: Mapping | None = None) -> MIAODOptions:
     """Return the options of a mode with single ones replaced.
 
     Raises
@@ -81,21 +77,13 @@ def miaod_options(mode: str = "improved", overrides: dict | None = None) -> MIAO
         If the mode, a name or a value is not known.
     """
     if not isinstance(mode, str) or mode not in MODES:
-        raise ConfigError(f"mode: {mode!r} is not known{did_you_mean(str(mode), MODES)}")
-    overrides = overrides or {}
-    for name, value in overrides.items():
+        raise ConfigError(f"mode: {shown(mode)} is not known{did_you_mean(mode, MODES)}")
+    overrides = {} if overrides is None else overrides
+    if not isinstance(overrides, Mapping):
+        raise ConfigError(f"options: {shown(overrides)} is not a mapping of names to values")
+    for name in overrides:
         if name not in asdict(MODES[mode]):
-            raise ConfigError(f"options: {name!r} is not an option of MI-AOD{did_you_mean(name, asdict(MODES[mode]))}")
-        if name in _CHOICES and value not in _CHOICES[name]:
-            raise ConfigError(f"options.{name}: {value!r} is not allowed; choose one of {', '.join(_CHOICES[name])}")
-    options = replace(MODES[mode], **overrides)
-    for name, most in (("discrepancy_weight", float("inf")), ("pseudo_label_threshold", 1)):
-        value = getattr(options, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            raise ConfigError(f"options.{name}: {value!r} is not allowed; give a number from 0 to {most}")
-    top_k = options.top_k
-    if isinstance(top_k, bool) or not (
-        0 < top_k <= 1 if isinstance(top_k, float) else isinstance(top_k, int) and top_k
-    ):
-        raise ConfigError(f"options.top_k: {top_k!r} is not allowed; give a whole number or a share in (0, 1]")
-    return options
+            known = did_you_mean(name, asdict(MODES[mode]))
+            raise ConfigError(f"options: {shown(name)} is not an option of MI-AOD{known}")
+    check_arguments(MIAODOptions, overrides, "options.")
+    return replace(MODES[mode], **overrides)

@@ -3,7 +3,8 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from miaod_plugin.errors import ConfigError
+from miaod_plugin.errors import ConfigError, shown
+from miaod_plugin.parameters import check_arguments
 from miaod_plugin.pool import check_images
 
 
@@ -49,11 +50,14 @@ class QueryStrategy(BaseEstimator):
         Raises
         ------
         ConfigError
-            If `n_instances` is not in 1..n.
+            If `n_instances` is not in 1..n, or a parameter of the strategy or the estimator is not allowed.
         """
+        check_arguments(type(self), self.get_params(deep=False))
+        if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+            raise ConfigError(f"estimator: {shown(estimator)} is not allowed; give a fitted detector")
         X = check_images(X)
         if isinstance(n_instances, bool) or not isinstance(n_instances, int | np.integer) or n_instances < 1:
-            raise ConfigError(f"n_instances: {n_instances!r} is not allowed; give a whole number from 1 on")
+            raise ConfigError(f"n_instances: {shown(n_instances)} is not allowed; give a whole number from 1 on")
         if n_instances > len(X):
             raise ConfigError(f"n_instances: {n_instances} asked for, but the pool has {len(X)} images")
         indices, utilities = self.select(estimator, X, int(n_instances))

@@ -1,9 +1,12 @@
 """MI-AOD's selection of images."""
 
+from typing import Literal
+
 import numpy as np
 
 from miaod_plugin import mil
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.parameters import Count, RandomState, Share, check_arguments
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.training import class_logits, mil_instances
 
@@ -49,10 +52,10 @@ class MIAODSampling(QueryStrategy):
 
     def __init__(
         self,
-        average: str = "top_k",
-        top_k: int | float | None = None,
+        average: Literal["top_k", "weights"] = "top_k",
+        top_k: Count | Share | None = None,
         adapt: bool = True,
-        random_state: int | None = None,
+        random_state: RandomState = None,
     ):
         self.average = average
         self.top_k = top_k
@@ -61,12 +64,11 @@ class MIAODSampling(QueryStrategy):
 
     def utilities(self, estimator, X) -> np.ndarray:
         """Return the uncertainty of each image, ``(n,)``."""
+        check_arguments(type(self), self.get_params())
         if not hasattr(estimator, "adapted_to"):
             raise ConfigError(
                 f"MIAODSampling needs the two classifiers of a MIAODDetector; {type(estimator).__name__} has one"
             )
-        if self.average not in ("top_k", "weights"):
-            raise ConfigError(f"average: {self.average!r} is not allowed; give 'top_k' or 'weights'")
         if self.adapt and getattr(estimator, "n_unlabeled_", None) == 0:
             estimator = estimator.adapted_to(X)
         options = estimator.options_

@@ -4,12 +4,16 @@ Real handwritten digits (the 1,797 of `sklearn.datasets.load_digits`) are drawn 
 softened crops of two photographs (`sklearn.datasets.load_sample_images`).
 """
 
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
 import numpy as np
 from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_images
 
 from miaod_plugin.data.detection_data import DetectionData, make_targets
-from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.errors import ConfigError, shown
+from miaod_plugin.parameters import Count, Number, Seed, Several, Whole, checked
 
 SPLITS = ("train", "test")
 TEST_EVERY = 4  # every fourth digit belongs to the test split, and so does the lower third of each photograph
@@ -20,17 +24,20 @@ MARGIN = 2  # pixels around a drawn digit for its soft edge
 PLACES = 24  # tried for each object before it is left out
 MAX_COVERED = 0.2  # share of the smaller of two boxes that the other may cover
 BATCH = 256  # images made at once: few Python steps, little memory
+MOST_PIXELS = 1024  # side of an image
+MOST_BYTES = 16 << 30  # of all images
 
 
+@checked
 def make_digit_scenes(
-    n_images: int,
-    split: str = "train",
-    n_classes: int = 5,
-    image_size: int = 64,
-    object_size: tuple[int, int] = (16, 40),
-    max_objects: int = 6,
-    imbalance: float = 1.0,
-    random_state: int | None = 0,
+    n_images: Count,
+    split: Literal["train", "test"] = "train",
+    n_classes: Annotated[int, Whole(1, 10)] = 5,
+    image_size: Annotated[int, Whole(10, MOST_PIXELS)] = 64,
+    object_size: Annotated[Sequence[int], Several(Annotated[int, Whole(8, MOST_PIXELS)], 2)] = (16, 40),
+    max_objects: Annotated[int, Whole(0, 1000)] = 6,
+    imbalance: Annotated[float, Number(1, 1e6)] = 1.0,
+    random_state: Seed | None = 0,
 ) -> DetectionData:
     """Make images with handwritten digits and their boxes.
 
@@ -62,7 +69,7 @@ def make_digit_scenes(
     ConfigError
         If a parameter is out of range.
     """
-    _check(n_images, split, n_classes, image_size, object_size, max_objects, imbalance)
+    check_sizes(n_images, image_size, object_size)
     rng = np.random.default_rng(np.random.SeedSequence(random_state, spawn_key=(SPLITS.index(split),)))
     backgrounds, digits = _soft_photographs(split, image_size), _digits_by_class(split)
     frequencies = imbalance ** -np.linspace(0, 1, n_classes)
@@ -80,20 +87,15 @@ def make_digit_scenes(
     return DetectionData(pixels, make_targets(targets), tuple(map(str, range(n_classes))), ids, split)
 
 
-def _check(n_images, split, n_classes, image_size, object_size, max_objects, imbalance) -> None:
-    if split not in SPLITS:
-        raise ConfigError(f"split={split!r} is not allowed{did_you_mean(str(split), SPLITS)}")
-    if not 1 <= n_classes <= 10:
-        raise ConfigError(f"n_classes={n_classes} is not allowed; there are 10 digits, so choose 1 to 10")
-    if n_images < 1 or max_objects < 0:
-        raise ConfigError(f"n_images={n_images}, max_objects={max_objects}: at least 1 image and 0 objects needed")
+def check_sizes(n_images: int, image_size: int, object_size: Sequence[int]) -> None:
+    """Raise a ConfigError if the objects do not fit into the images, or the images into memory."""
     smallest, largest = object_size
-    if not 8 <= smallest <= largest <= image_size - 2:
+    if not smallest <= largest <= image_size - 2:
+        raise ConfigError(f"object_size: {shown(object_size)} must rise, to image_size - 2 = {image_size - 2} at most")
+    if n_images * image_size**2 * 3 > MOST_BYTES:
         raise ConfigError(
-            f"object_size={tuple(object_size)} must rise from 8 or more to image_size - 2 = {image_size - 2}"
+            f"n_images: {n_images} images of {image_size} pixels are more than {MOST_BYTES >> 30} GiB; make fewer"
         )
-    if not imbalance >= 1:
-        raise ConfigError(f"imbalance={imbalance} is not allowed; it is a ratio of 1 or more")
 
 
 def _soft_photographs(split: str, size: int) -> list[np.ndarray]:

@@ -76,7 +76,14 @@ def test_entropy_of_instances_counts_every_anchor_and_class(detector):
     np.testing.assert_allclose(utilities, expected, rtol=1e-3)
 
 
-@pytest.mark.parametrize("parameters", [{"over": "detection"}, {"aggregate": "maximum"}])
-def test_an_unknown_choice_of_entropy_is_named(detector, parameters):
-    with pytest.raises(ConfigError, match="did you mean"):
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"over": "detection"}, "over: 'detection' is not allowed; give 'detections' or 'instances'"),
+        ({"over": ["instances"]}, r"over: \['instances'\] is not allowed"),
+        ({"aggregate": "maximum"}, "aggregate: 'maximum' is not allowed; give 'max', 'mean' or 'sum'"),
+    ],
+)
+def test_an_unknown_choice_of_entropy_is_named(detector, parameters, message):
+    with pytest.raises(ConfigError, match=message):
         EntropySampling(**parameters).utilities(detector, DATA.X[6:])

@@ -58,7 +58,7 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
         ({"variants": {"x": {"batch_size": 1}}}, "variants.x: 'batch_size' is common to all trainings"),
         (
             {"variants": {"x": {"options": {"attention": "levels"}}}},
-            "variants.x: options.attention: 'levels' is not allowed; choose one of level, image",
+            "variants.x: options.attention: 'levels' is not allowed; give 'level' or 'image'",
         ),
         ({"variants": {"../x": {}}}, "variants."),
         ({"arms": [{"training": "supervised"}]}, "arms.0.strategy: this key is missing"),

@@ -66,5 +66,5 @@ def test_training_with_ssd_augmentation_repeats_bit_for_bit_and_leaves_the_globa
 
 def test_an_unknown_augmentation_is_refused():
     data = make_digit_scenes(2, random_state=0)
-    with pytest.raises(ConfigError, match="augmentation: 'sdd' is not known; choose flip or ssd"):
+    with pytest.raises(ConfigError, match="augmentation: 'sdd' is not allowed; give 'flip' or 'ssd'"):
         ObjectDetector("retinanet_tiny", data.classes, augmentation="sdd").fit(data.X, data.y)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import sklearn
 from modAL.models import ActiveLearner
+from sklearn.exceptions import NotFittedError
 
 from miaod_plugin import DetectionLearner, MIAODDetector
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.errors import MiaodError
+from miaod_plugin.errors import ConfigError, MiaodError
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.strategies import MIAODSampling
 
@@ -107,3 +108,28 @@ def test_teaching_more_targets_than_images_changes_nothing():
 def test_asking_for_an_impossible_number_is_one_line(n_instances, message):
     with pytest.raises(MiaodError, match=message):
         learner_of(DetectionLearner, CountingSampling()).query(DATA.X[POOL], n_instances=n_instances)
+
+
+@pytest.mark.parametrize(
+    "estimator, strategy, message",
+    [
+        (None, MIAODSampling(), "estimator: None is not allowed; give a detector"),
+        (MIAODDetector, MIAODSampling(), "estimator: <class .*MIAODDetector'> is not allowed"),
+        (MIAODDetector("retinanet_tiny"), None, "query_strategy: None is not allowed; give a strategy"),
+        (MIAODDetector("retinanet_tiny"), MIAODSampling, "query_strategy: <class .*MIAODSampling'> is not allowed"),
+    ],
+)
+def test_a_learner_of_what_is_no_detector_or_no_strategy_is_refused_in_one_line(estimator, strategy, message):
+    with pytest.raises(ConfigError, match=message):
+        DetectionLearner(estimator, strategy)
+
+
+@pytest.mark.parametrize("estimator", [None, MIAODDetector, "retinanet_tiny"])
+def test_a_strategy_asked_about_what_is_no_detector_refuses_in_one_line(estimator):
+    with pytest.raises(ConfigError, match=r"estimator: .* is not allowed; give a fitted detector"):
+        MIAODSampling().query(estimator, DATA.X[POOL], 1)
+
+
+def test_asking_an_unfitted_detector_stays_scikit_learns_error():
+    with pytest.raises(NotFittedError):
+        MIAODSampling().query(MIAODDetector("retinanet_tiny", DATA.classes), DATA.X[POOL], 1)

@@ -125,3 +125,9 @@ def test_a_loaded_detector_adapts_once_it_is_told_what_it_learned_from(tmp_path)
     loaded.y_labeled_ = DATA.y[:4]
     expected = MIAODSampling().utilities(fitted, DATA.X[4:])
     np.testing.assert_array_equal(MIAODSampling().utilities(loaded, DATA.X[4:]), expected)
+
+
+@pytest.mark.parametrize("top_k", [5.5, 0, -1, 0.0, "5", True, float("nan")])
+def test_a_top_k_that_is_neither_a_number_of_instances_nor_a_share_is_refused(top_k):
+    with pytest.raises(ConfigError, match=r"top_k: .* is not allowed; give a whole number from 1"):
+        MIAODSampling(top_k=top_k).query(detector(), DATA.X[4:], 1)
