@@ -13,7 +13,7 @@ from miaod_plugin.experiments.comparison import Comparison, class_balance, compa
 from miaod_plugin.experiments.datasets import load_data
 from miaod_plugin.experiments.environment import environments
 from miaod_plugin.experiments.layout import Run, read_json, write_rows
-from miaod_plugin.experiments.pictures import heatmaps, selections
+from miaod_plugin.experiments.pictures import MIN_SCORE, heatmaps, selections
 from miaod_plugin.experiments.plots import draw_curves
 from miaod_plugin.experiments.results import collect
 from miaod_plugin.experiments.schema import load_config
@@ -96,7 +96,13 @@ def write_report(
     )
     environment.filters |= {"percent": percent, "points": points, "signed": signed, "interval": interval}
     environment.filters |= {"p": p_value, "breakable": breakable, "saving": saving}
-    environment.globals |= {"swatch": charts.swatch, "seeds": seeds, "best": _best, "shade": _shade}
+    environment.globals |= {
+        "swatch": charts.swatch,
+        "seeds": seeds,
+        "best": _best,
+        "shade": _shade,
+        "min_score": MIN_SCORE,
+    }
     template = environment.get_template("report.html.jinja")
     write_text(page, template.render(sections=sections, together=_together(runs, compared)))
 
