@@ -1,6 +1,9 @@
 """Backbones: torchvision's with a feature pyramid, and a small one for small images."""
 
+import os
+import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +16,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.errors import ConfigError, shown
 
 # Stages end at strides 4, 8, 16 and 32; freezing counts them from the image.
 RESNET_STAGES = (("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",))
@@ -21,6 +24,10 @@ MOBILENET_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4)
 MOBILENET_V3_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 7), (7, 13), (13, 17)))
 # VGG's end before its max pooling, at strides 1, 2, 4, 8 and 16.
 VGG_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 9), (9, 16), (16, 23), (23, 30)))
+
+# What the names of a detector's weights begin with, and those of a classification network never.
+DETECTOR_PARTS = ("backbone.", "head.", "rpn.", "roi_heads.", "detector.", "bbox_head.", "neck.")
+MOST_TIMES_LARGER = 8  # a file of weights than the network: float64, optimiser state and a detector's heads included
 
 
 class FixedStatisticsBatchNorm2d(nn.BatchNorm2d):
@@ -33,16 +40,9 @@ class FixedStatisticsBatchNorm2d(nn.BatchNorm2d):
 BATCH_NORMS = {"frozen": FrozenBatchNorm2d, "fixed_statistics": FixedStatisticsBatchNorm2d, "trained": nn.BatchNorm2d}
 
 
-def batch_norm_layer(batch_norm: str) -> type[nn.Module]:
-    """Return the layer of a name in `BATCH_NORMS`."""
-    if batch_norm not in BATCH_NORMS:
-        raise ConfigError(f"batch_norm: {batch_norm!r} is not known{did_you_mean(str(batch_norm), BATCH_NORMS)}")
-    return BATCH_NORMS[batch_norm]
-
-
 def resnet50_body(weights: str | Path | None, batch_norm: str, frozen_stages: int) -> ResNet:
     """Return ResNet-50 with its first stages frozen."""
-    build = partial(resnet50, norm_layer=batch_norm_layer(batch_norm))
+    build = partial(resnet50, norm_layer=BATCH_NORMS[batch_norm])
     body = load_weights(build, weights, ResNet50_Weights)
     freeze_stages(body, RESNET_STAGES, frozen_stages)
     return body
@@ -64,7 +64,7 @@ def mobilenet_v2_fpn(
     weights: str | Path | None, batch_norm: str, frozen_stages: int, fpn_channels: int
 ) -> BackboneWithFPN:
     """Return MobileNetV2 (without its last 1 x 1 convolution) with pyramid levels P3 to P7; see `pyramid`."""
-    build = partial(mobilenet_v2, norm_layer=batch_norm_layer(batch_norm))
+    build = partial(mobilenet_v2, norm_layer=BATCH_NORMS[batch_norm])
     body = load_weights(build, weights, MobileNet_V2_Weights).features
     freeze_stages(body, MOBILENET_STAGES, frozen_stages)
     return pyramid(body, {"6": "0", "13": "1", "17": "2"}, [32, 96, 320], fpn_channels)
@@ -82,8 +82,6 @@ def pyramid(
     The first extra level, P6, is made from the pyramid's coarsest level, or with ``p6_from="backbone"`` from the stage
     below it.
     """
-    if p6_from not in ("pyramid", "backbone"):
-        raise ConfigError(f"p6_from: {p6_from!r} is not allowed; give 'pyramid' or 'backbone'")
     extra = LastLevelP6P7(out_channels if p6_from == "pyramid" else channels[-1], out_channels)
     extra.use_P5 = p6_from == "pyramid"
     return BackboneWithFPN(body, return_layers, channels, out_channels, extra_blocks=extra)
@@ -104,25 +102,51 @@ def load_weights(build, weights: str | Path | None, published: type[WeightsEnum]
         return build()
     if weights in published.__members__:
         return build(weights=published[weights])
-    path = Path(weights)
-    if not path.is_file():
+    if not os.path.isfile(weights):
         names = ", ".join(repr(name) for name in published.__members__)
         raise ConfigError(
-            f"weights: {path} is not a file; give {names}, a state dict's path, or nothing for random ones"
+            f"weights: {weights} is not a file; give {names}, a state dict's path, or nothing for random ones"
         )
     network = build()
+    state = _state_dict(weights, network)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"weights: {path} does not fit {type(network).__name__}: {reason}") from error
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        what = str(error).splitlines()[1]  # the first that is missing, unexpected or of another shape
+        raise ConfigError(f"weights: {weights} does not fit {type(network).__name__}: {what.strip()}") from None
     return network
+
+
+def _state_dict(path: str | Path, network: nn.Module) -> dict[str, Tensor]:
+    """Read a file of tensors by name, of a size that may be the network's."""
+    needed = sum(tensor.nbytes for tensor in network.state_dict().values())
+    size = os.path.getsize(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+    if size > MOST_TIMES_LARGER * needed:
+        raise ConfigError(
+            f"weights: {path} has {size:,} bytes, but {type(network).__name__} only {needed:,}; give its state dict"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigError(
+            f"weights: {path} is no state dict, or damaged ({type(error).__name__}); give what"
+            " torch.save(model.state_dict(), path) wrote"
+        ) from None
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ConfigError(f"weights: {path} holds {shown(state)}; give a state dict, names and tensors alone")
+    if parts := [name for name in state if str(name).startswith(DETECTOR_PARTS)]:
+        raise ConfigError(
+            f"weights: {path} is a whole detector's ({shown(parts[0])}); give those of its backbone alone, as a"
+            f" state dict of torchvision's {type(network).__name__}"
+        )
+    return state
 
 
 def freeze_stages(body: nn.Module, stages: tuple[tuple[str, ...], ...], count: int) -> None:
     """Stop the parameters of the first `count` stages from training."""
-    if not 0 <= count <= len(stages):
-        raise ConfigError(f"frozen_stages: {count!r} is not allowed; give 0 to {len(stages)}")
     for stage in stages[:count]:
         for name in stage:
             getattr(body, name).requires_grad_(False)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +14,26 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from miaod_plugin.detectors.backbones import (
+    BATCH_NORMS,
     MOBILENET_V3_STAGES,
-    batch_norm_layer,
     freeze_stages,
     load_weights,
     resnet50_body,
 )
 from miaod_plugin.detectors.base import Detector, Features, average_inside
+from miaod_plugin.detectors.options import (
+    BatchNorm,
+    Channels,
+    Classes,
+    HeadFeatures,
+    ImageMean,
+    ImageStd,
+    MobileNetStages,
+    Pixels,
+    Proposals,
+    ResNetStages,
+    Weights,
+)
 from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD
 from miaod_plugin.detectors.torchvision_parts import (
     background_first,
@@ -30,6 +42,7 @@ from miaod_plugin.detectors.torchvision_parts import (
     mean_classification,
     padded_size,
 )
+from miaod_plugin.parameters import checked
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
 POSTPROCESSING = {"box_score_thresh": 0.05, "box_nms_thresh": 0.5, "box_detections_per_img": 100}
@@ -169,20 +182,21 @@ def _pad(rows: list[Tensor]) -> Tensor:
     return torch.stack([F.pad(of_image, (0, 0, 0, most - len(of_image))) for of_image in rows])
 
 
+@checked
 def fasterrcnn_resnet50_fpn(
-    num_classes: int,
+    num_classes: Classes,
     *,
-    weights: str | Path | None = "DEFAULT",
-    min_size: int = 600,
-    max_size: int = 1000,
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
-    image_std: tuple[float, float, float] = IMAGENET_STD,
-    batch_norm: str = "frozen",
-    frozen_stages: int = 1,
-    fpn_channels: int = 256,
-    head_features: int = 1024,
-    proposals: int = 1000,
-    sampled_proposals: int = 512,
+    weights: Weights = "DEFAULT",
+    min_size: Pixels = 600,
+    max_size: Pixels = 1000,
+    image_mean: ImageMean = IMAGENET_MEAN,
+    image_std: ImageStd = IMAGENET_STD,
+    batch_norm: BatchNorm = "frozen",
+    frozen_stages: ResNetStages = 1,
+    fpn_channels: Channels = 256,
+    head_features: HeadFeatures = 1024,
+    proposals: Proposals = 1000,
+    sampled_proposals: Proposals = 512,
 ) -> FasterRCNNDetector:
     """Return Faster R-CNN with ResNet-50.
 
@@ -215,23 +229,24 @@ def fasterrcnn_resnet50_fpn(
     )
 
 
+@checked
 def fasterrcnn_mobilenet_v3_large_320_fpn(
-    num_classes: int,
+    num_classes: Classes,
     *,
-    weights: str | Path | None = "DEFAULT",
-    min_size: int = 320,
-    max_size: int = 640,
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
-    image_std: tuple[float, float, float] = IMAGENET_STD,
-    batch_norm: str = "frozen",
-    frozen_stages: int = 1,
-    fpn_channels: int = 256,
-    head_features: int = 1024,
-    proposals: int = 150,
-    sampled_proposals: int = 512,
+    weights: Weights = "DEFAULT",
+    min_size: Pixels = 320,
+    max_size: Pixels = 640,
+    image_mean: ImageMean = IMAGENET_MEAN,
+    image_std: ImageStd = IMAGENET_STD,
+    batch_norm: BatchNorm = "frozen",
+    frozen_stages: MobileNetStages = 1,
+    fpn_channels: Channels = 256,
+    head_features: HeadFeatures = 1024,
+    proposals: Proposals = 150,
+    sampled_proposals: Proposals = 512,
 ) -> FasterRCNNDetector:
     """Return Faster R-CNN with MobileNetV3 for small images; parameters as in `fasterrcnn_resnet50_fpn`."""
-    build = partial(mobilenet_v3_large, norm_layer=batch_norm_layer(batch_norm))
+    build = partial(mobilenet_v3_large, norm_layer=BATCH_NORMS[batch_norm])
     body = load_weights(build, weights, MobileNet_V3_Large_Weights).features
     freeze_stages(body, MOBILENET_V3_STAGES, frozen_stages)
     return FasterRCNNDetector(

@@ -1,7 +1,5 @@
 """torchvision's FCOS, an anchor-free detector, as MI-AOD needs it."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
@@ -9,6 +7,17 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 
 from miaod_plugin.detectors.backbones import resnet50_fpn
 from miaod_plugin.detectors.base import Detector, Features, cells_inside
+from miaod_plugin.detectors.options import (
+    BatchNorm,
+    Classes,
+    GroupedChannels,
+    HeadConvs,
+    ImageMean,
+    ImageStd,
+    Pixels,
+    ResNetStages,
+    Weights,
+)
 from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD, POSTPROCESSING
 from miaod_plugin.detectors.torchvision_parts import (
     LevelClassifier,
@@ -16,6 +25,7 @@ from miaod_plugin.detectors.torchvision_parts import (
     mean_classification,
     padded_size,
 )
+from miaod_plugin.parameters import checked
 
 
 class FCOSDetector(Detector):
@@ -91,18 +101,19 @@ class FCOSDetector(Detector):
         return self.fcos.transform.postprocess(found, features.image_sizes, features.original_sizes)
 
 
+@checked
 def fcos_resnet50_fpn(
-    num_classes: int,
+    num_classes: Classes,
     *,
-    weights: str | Path | None = "DEFAULT",
-    min_size: int = 600,
-    max_size: int = 1000,
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
-    image_std: tuple[float, float, float] = IMAGENET_STD,
-    batch_norm: str = "frozen",
-    frozen_stages: int = 1,
-    fpn_channels: int = 256,
-    head_convs: int = 4,
+    weights: Weights = "DEFAULT",
+    min_size: Pixels = 600,
+    max_size: Pixels = 1000,
+    image_mean: ImageMean = IMAGENET_MEAN,
+    image_std: ImageStd = IMAGENET_STD,
+    batch_norm: BatchNorm = "frozen",
+    frozen_stages: ResNetStages = 1,
+    fpn_channels: GroupedChannels = 256,
+    head_convs: HeadConvs = 4,
 ) -> FCOSDetector:
     """Return FCOS with ResNet-50; parameters as in `retinanet_resnet50_fpn`, `fpn_channels` in multiples of 32."""
     return FCOSDetector(

@@ -1,7 +1,7 @@
 """torchvision's RetinaNet in three sizes, as MI-AOD needs it."""
 
 import math
-from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,22 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from miaod_plugin.detectors.backbones import TinyBackbone, mobilenet_v2_fpn, resnet50_fpn
 from miaod_plugin.detectors.base import Detector, Features, cells_inside
 from miaod_plugin.detectors.matching import box_loss, focal_loss, match_anchors
+from miaod_plugin.detectors.options import (
+    BatchNorm,
+    Channels,
+    Classes,
+    HeadConvs,
+    ImageMean,
+    ImageStd,
+    MobileNetStages,
+    Pixels,
+    PositivesOf,
+    ResNetStages,
+    Weights,
+)
 from miaod_plugin.detectors.torchvision_parts import AsIs, padded_size
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.parameters import Whole, checked
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -121,21 +135,22 @@ class RetinaNetClassifier(nn.Module):
         return [level.permute(0, 2, 3, 1).reshape(len(level), -1, self.num_classes) for level in levels]
 
 
+@checked
 def retinanet_resnet50_fpn(
-    num_classes: int,
+    num_classes: Classes,
     *,
-    weights: str | Path | None = "DEFAULT",
-    min_size: int = 600,
-    max_size: int = 1000,
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
-    image_std: tuple[float, float, float] = IMAGENET_STD,
-    batch_norm: str = "frozen",
-    frozen_stages: int = 1,
-    fpn_channels: int = 256,
-    head_convs: int = 4,
-    p6_from: str = "pyramid",
-    anchor_size: int = 32,
-    positives_of: str = "image",
+    weights: Weights = "DEFAULT",
+    min_size: Pixels = 600,
+    max_size: Pixels = 1000,
+    image_mean: ImageMean = IMAGENET_MEAN,
+    image_std: ImageStd = IMAGENET_STD,
+    batch_norm: BatchNorm = "frozen",
+    frozen_stages: ResNetStages = 1,
+    fpn_channels: Channels = 256,
+    head_convs: HeadConvs = 4,
+    p6_from: Literal["pyramid", "backbone"] = "pyramid",
+    anchor_size: Pixels = 32,
+    positives_of: PositivesOf = "image",
 ) -> RetinaNetDetector:
     """Return RetinaNet with ResNet-50, the paper's main detector (section 4.1).
 
@@ -167,20 +182,21 @@ def retinanet_resnet50_fpn(
     )
 
 
+@checked
 def retinanet_mobilenet_v2_fpn(
-    num_classes: int,
+    num_classes: Classes,
     *,
-    weights: str | Path | None = "DEFAULT",
-    min_size: int = 320,
-    max_size: int = 640,
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
-    image_std: tuple[float, float, float] = IMAGENET_STD,
-    batch_norm: str = "frozen",
-    frozen_stages: int = 1,
-    fpn_channels: int = 128,
-    head_convs: int = 2,
-    anchor_size: int = 32,
-    positives_of: str = "image",
+    weights: Weights = "DEFAULT",
+    min_size: Pixels = 320,
+    max_size: Pixels = 640,
+    image_mean: ImageMean = IMAGENET_MEAN,
+    image_std: ImageStd = IMAGENET_STD,
+    batch_norm: BatchNorm = "frozen",
+    frozen_stages: MobileNetStages = 1,
+    fpn_channels: Channels = 128,
+    head_convs: HeadConvs = 2,
+    anchor_size: Pixels = 32,
+    positives_of: PositivesOf = "image",
 ) -> RetinaNetDetector:
     """Return RetinaNet with MobileNetV2, about a tenth of the cost; parameters as in `retinanet_resnet50_fpn`."""
     backbone = mobilenet_v2_fpn(weights, batch_norm, frozen_stages, fpn_channels)
@@ -201,8 +217,6 @@ def _with_pyramid(
     positives_of: str,
 ) -> RetinaNetDetector:
     """Put RetinaNet's heads on a pyramid P3 to P7, with anchors of three scales and three shapes in each cell."""
-    if anchor_size < 1:
-        raise ConfigError(f"anchor_size: {anchor_size!r} is not allowed; give a number of pixels")
     sizes = anchor_sizes(anchor_size)
     return RetinaNetDetector(
         backbone,
@@ -223,8 +237,13 @@ def anchor_sizes(smallest: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(int(smallest * 2 ** (level + step / 3)) for step in range(3)) for level in range(5))
 
 
+@checked
 def retinanet_tiny(
-    num_classes: int, *, width: int = 16, fpn_channels: int = 48, head_convs: int = 1
+    num_classes: Classes,
+    *,
+    width: Annotated[int, Whole(1, 512)] = 16,
+    fpn_channels: Channels = 48,
+    head_convs: HeadConvs = 1,
 ) -> RetinaNetDetector:
     """Return a RetinaNet for images of 64 to 128 pixels that trains from scratch in seconds on two CPU cores.
 

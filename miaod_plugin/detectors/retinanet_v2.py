@@ -1,7 +1,6 @@
 """torchvision's second RetinaNet: heads with GroupNorm, boxes learnt by generalised IoU, P6 made from the backbone."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,17 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead, 
 from miaod_plugin.detectors.backbones import resnet50_fpn
 from miaod_plugin.detectors.base import Features
 from miaod_plugin.detectors.matching import focal_loss, match_anchors
+from miaod_plugin.detectors.options import (
+    BatchNorm,
+    Classes,
+    GroupedChannels,
+    HeadConvs,
+    ImageMean,
+    ImageStd,
+    Pixels,
+    ResNetStages,
+    Weights,
+)
 from miaod_plugin.detectors.retinanet import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -19,6 +29,7 @@ from miaod_plugin.detectors.retinanet import (
     anchor_sizes,
 )
 from miaod_plugin.detectors.torchvision_parts import LevelClassifier, anchors_of_images
+from miaod_plugin.parameters import checked
 
 GROUP_NORM = partial(nn.GroupNorm, 32)
 
@@ -49,18 +60,19 @@ class RetinaNetV2Detector(RetinaNetDetector):
         return {"classification": torch.stack(classification).mean(), "box_regression": box_loss}
 
 
+@checked
 def retinanet_resnet50_fpn_v2(
-    num_classes: int,
+    num_classes: Classes,
     *,
-    weights: str | Path | None = "DEFAULT",
-    min_size: int = 600,
-    max_size: int = 1000,
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN,
-    image_std: tuple[float, float, float] = IMAGENET_STD,
-    batch_norm: str = "frozen",
-    frozen_stages: int = 1,
-    fpn_channels: int = 256,
-    head_convs: int = 4,
+    weights: Weights = "DEFAULT",
+    min_size: Pixels = 600,
+    max_size: Pixels = 1000,
+    image_mean: ImageMean = IMAGENET_MEAN,
+    image_std: ImageStd = IMAGENET_STD,
+    batch_norm: BatchNorm = "frozen",
+    frozen_stages: ResNetStages = 1,
+    fpn_channels: GroupedChannels = 256,
+    head_convs: HeadConvs = 4,
 ) -> RetinaNetV2Detector:
     """Return torchvision's improved RetinaNet with ResNet-50.
 

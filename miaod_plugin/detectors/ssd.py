@@ -1,7 +1,8 @@
 """torchvision's SSD300 and SSDLite320 as MI-AOD needs them."""
 
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,15 @@ from torchvision.ops import box_iou
 
 from miaod_plugin.detectors.backbones import MOBILENET_V3_STAGES, VGG_STAGES, freeze_stages, load_weights
 from miaod_plugin.detectors.base import Detector, Features
+from miaod_plugin.detectors.options import (
+    Classes,
+    ImageMean,
+    ImageStd,
+    MobileNetStages,
+    Pixels,
+    VGGStages,
+    Weights,
+)
 from miaod_plugin.detectors.torchvision_parts import (
     LevelClassifier,
     anchors_of_images,
@@ -29,6 +39,7 @@ from miaod_plugin.detectors.torchvision_parts import (
     padded_size,
 )
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.parameters import Positive, Several, checked
 
 # At test time of the original's SSD: score threshold 0.02, NMS at 0.45, 200 boxes.
 POSTPROCESSING = {"score_thresh": 0.02, "nms_thresh": 0.45, "detections_per_img": 200}
@@ -123,15 +134,16 @@ class CellBatchNorm(nn.BatchNorm2d):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
+@checked
 def ssd300_vgg16(
-    num_classes: int,
+    num_classes: Classes,
     *,
-    weights: str | Path | None = "DEFAULT",
-    size: int = 300,
-    image_mean: tuple[float, float, float] = VGG_MEAN,
-    image_std: tuple[float, float, float] = VGG_STD,
-    frozen_stages: int = 0,
-    scales: tuple[float, ...] = SSD300_SCALES,
+    weights: Weights = "DEFAULT",
+    size: Pixels = 300,
+    image_mean: ImageMean = VGG_MEAN,
+    image_std: ImageStd = VGG_STD,
+    frozen_stages: VGGStages = 0,
+    scales: Annotated[Sequence[float], Several(Positive, len(SSD300_SCALES))] = SSD300_SCALES,
 ) -> SSDDetector:
     """Return SSD300 with VGG-16, the paper's second detector (section 4.1).
 
@@ -156,8 +168,6 @@ def ssd300_vgg16(
     ratios, steps = [[2], [2, 3], [2, 3], [2, 3], [2], [2]], [8, 16, 32, 64, 100, 300]
     if size < SMALLEST_SSD300:
         backbone.extra, ratios, steps = backbone.extra[:-2], ratios[:-2], steps[:-2]
-    if len(scales) != len(SSD300_SCALES):
-        raise ConfigError(f"scales: {scales!r} is not allowed; give seven shares of the image")
     return SSDDetector(
         backbone,
         num_classes,
@@ -174,14 +184,15 @@ def ssd300_vgg16(
     )
 
 
+@checked
 def ssdlite320_mobilenet_v3_large(
-    num_classes: int,
+    num_classes: Classes,
     *,
-    weights: str | Path | None = "DEFAULT",
-    size: int = 320,
-    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
-    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5),
-    frozen_stages: int = 0,
+    weights: Weights = "DEFAULT",
+    size: Pixels = 320,
+    image_mean: ImageMean = (0.5, 0.5, 0.5),
+    image_std: ImageStd = (0.5, 0.5, 0.5),
+    frozen_stages: MobileNetStages = 0,
     reduced_tail: bool = False,
 ) -> SSDDetector:
     """Return SSDLite with MobileNetV3, a fiftieth of SSD300's cost.

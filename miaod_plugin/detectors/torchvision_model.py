@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torchvision.models import get_model_builder, list_models
 
 from miaod_plugin.detectors.base import Detector, Features
+from miaod_plugin.detectors.options import Classes
 from miaod_plugin.detectors.torchvision_parts import count_from_one, count_from_zero, padded_size
 from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.parameters import checked
 
 
 @dataclass
@@ -112,13 +114,16 @@ def torchvision_factory(name: str) -> Callable[..., TorchvisionDetector]:
         raise ConfigError(f"detector: torchvision has no box detector {name!r}{did_you_mean(name, known)}")
     builder = get_model_builder(name)
 
-    def build(num_classes: int, *, weights: str | None = "DEFAULT", **options) -> TorchvisionDetector:
+    @checked
+    def build(num_classes: Classes, *, weights: str | None = "DEFAULT", **options) -> TorchvisionDetector:
         default = inspect.signature(builder).parameters["weights_backbone"].default
         if weights == "DEFAULT" and default is not None:
             weights = default  # torchvision's choice for this detector, not always the backbone's newest
         try:
             model = builder(num_classes=num_classes + 1, weights=None, weights_backbone=weights, **options)
-        except (TypeError, KeyError) as error:
+        except OSError:
+            raise  # the download of the weights
+        except Exception as error:
             raise ConfigError(f"detector_options: torchvision's {name} does not take these ({error})") from error
         return TorchvisionDetector(model, num_classes)
 

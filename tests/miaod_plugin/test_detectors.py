@@ -1,5 +1,9 @@
 """RetinaNet behind the adapter contract: torchvision's own numbers, padding, weights and frozen parts."""
 
+import inspect
+import re
+import zipfile
+
 import pytest
 import torch
 from torchvision.models import mobilenet_v2
@@ -12,6 +16,7 @@ from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.matching import match_anchors
 from miaod_plugin.detectors.retinanet import retinanet_mobilenet_v2_fpn, retinanet_resnet50_fpn, retinanet_tiny
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.registry import DETECTORS, find, registered
 
 TARGETS = [
     {"boxes": torch.tensor([[10.0, 10, 60, 80], [50, 20, 90, 90]]), "labels": torch.tensor([0, 2])},
@@ -121,25 +126,81 @@ def test_backbone_weights_load_from_a_local_file_and_stay_frozen(tmp_path):
     assert not any(type(module).__name__ == "BatchNorm2d" for module in body.modules())
 
 
-@pytest.mark.parametrize("content", ["missing", "pickle", "other"])
-def test_bad_backbone_weights_are_one_line(tmp_path, content):
+def whole_detector(path):
+    torch.save({"backbone.body.conv1.weight": torch.zeros(2), "head.bias": torch.zeros(2)}, path)
+
+
+def much_larger(path):
+    torch.save({"features.0.0.weight": torch.zeros(2), "optimizer": torch.zeros(30_000_000)}, path)
+
+
+def bomb(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights/data.pkl", bytes(150_000_000))
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "is not a file; give 'IMAGENET1K_V1', 'IMAGENET1K_V2', 'DEFAULT', a state dict's path"),
+        (lambda path: path.mkdir(), "is not a file"),
+        (lambda path: torch.save({"weights": pytest.approx}, path), "is no state dict, or damaged"),  # needs code
+        (lambda path: path.write_bytes(b"PK\3\4" + bytes(99)), "is no state dict, or damaged"),
+        (lambda path: path.write_bytes(b""), "is no state dict, or damaged"),
+        (lambda path: torch.save([1, 2], path), r"holds \[1, 2\]; give a state dict"),
+        (lambda path: torch.save({"model": {"a": torch.zeros(2)}}, path), "holds .* give a state dict"),
+        (lambda path: torch.save({"fc.weight": torch.zeros(2)}, path), r"does not fit MobileNetV2: Missing key\(s\)"),
+        (whole_detector, "is a whole detector's \\('backbone.body.conv1.weight'\\); give those of its backbone alone"),
+        (much_larger, r"has 120,\d\d\d,\d\d\d bytes, but MobileNetV2 only 14,"),
+        (bomb, "has 150,000,000 bytes, but MobileNetV2 only"),
+    ],
+)
+def test_bad_backbone_weights_are_one_line(tmp_path, write, message):
     path = tmp_path / "weights.pth"
-    if content == "pickle":
-        torch.save({"weights": pytest.approx}, path)  # needs code to load: refused
-    elif content == "other":
-        torch.save({"fc.weight": torch.zeros(2)}, path)
-    with pytest.raises(ConfigError, match=r"weights: .*weights\.pth") as caught:
+    write(path)
+    with pytest.raises(ConfigError, match=rf"weights: .*weights\.pth {message}") as caught:
         retinanet_mobilenet_v2_fpn(2, weights=path)
     assert "\n" not in str(caught.value)
 
 
+def test_weights_whose_name_no_file_can_have_are_one_line():
+    with pytest.raises(ConfigError, match=r"weights: xxx.* is not a file"):
+        retinanet_mobilenet_v2_fpn(2, weights="x" * 5000)
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("frozen_stages", 5), ("batch_norm", "frosen"), ("p6_from", "C5"), ("anchor_size", 0), ("positives_of", "all")],
+    [
+        ("frozen_stages", 5),
+        ("frozen_stages", 1.0),
+        ("batch_norm", "frosen"),
+        ("p6_from", "C5"),
+        ("anchor_size", 0),
+        ("positives_of", "all"),
+        ("min_size", "600"),
+        ("max_size", None),
+        ("min_size", 10**6),
+        ("fpn_channels", 10**9),
+        ("fpn_channels", True),
+        ("head_convs", -1),
+        ("image_mean", (0.5, 0.5)),
+        ("image_mean", 0.5),
+        ("image_std", (0.5, 0.5, 0.0)),
+        ("image_std", (0.5, 0.5, "a")),
+        ("weights", 5),
+    ],
 )
 def test_bad_options_are_refused_by_name(option, value):
-    with pytest.raises(ConfigError, match=f"{option}: {value!r}"):
-        retinanet_resnet50_fpn(2, weights=None, **{option: value})
+    with pytest.raises(ConfigError, match=re.escape(f"{option}: {value!r} is not allowed; give ")):
+        retinanet_resnet50_fpn(2, **{"weights": None, option: value})
+
+
+@pytest.mark.parametrize("name", registered(DETECTORS))
+def test_every_built_in_detector_checks_every_option_it_has(name):
+    factory = find(DETECTORS, name)
+    for option in inspect.signature(factory).parameters:
+        with pytest.raises(ConfigError, match=f"{option}: "):
+            factory(**{"num_classes": 2, option: {"nothing": "of the kind"}})
 
 
 def test_batch_norm_of_fixed_statistics_trains_its_scale_and_shift_alone():

@@ -83,5 +83,5 @@ def test_the_default_boxes_have_the_scales_asked_for():
     detector = ssd300_vgg16(2, weights=None, size=64, scales=scales).double()
     anchors = detector.features(images((64, 64), (64, 64))).anchors
     torch.testing.assert_close(anchors[0, 2:] - anchors[0, :2], torch.tensor([6.4, 6.4], dtype=anchors.dtype))
-    with pytest.raises(ConfigError, match="seven shares"):
+    with pytest.raises(ConfigError, match="give 7 values, each a number above 0"):
         ssd300_vgg16(2, weights=None, scales=(0.1, 0.2))

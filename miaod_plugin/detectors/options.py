@@ -1,0 +1,24 @@
+"""What the options of the built-in detectors may be."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from miaod_plugin.detectors.backbones import MOBILENET_STAGES, RESNET_STAGES, VGG_STAGES
+from miaod_plugin.parameters import Positive, Several, Whole
+
+Classes = Annotated[int, Whole(1, 10_000)]
+Weights = str | Path | None
+Pixels = Annotated[int, Whole(1, 8192)]
+Channels = Annotated[int, Whole(1, 1024)]
+GroupedChannels = Annotated[int, Whole(32, 1024, multiple_of=32)]  # GroupNorm has 32 groups
+HeadConvs = Annotated[int, Whole(0, 4)]
+HeadFeatures = Annotated[int, Whole(1, 8192)]
+Proposals = Annotated[int, Whole(1, 10_000)]
+ImageMean = Annotated[Sequence[float], Several(float, 3)]
+ImageStd = Annotated[Sequence[float], Several(Positive, 3)]
+BatchNorm = Literal["frozen", "fixed_statistics", "trained"]
+ResNetStages = Annotated[int, Whole(0, len(RESNET_STAGES))]
+MobileNetStages = Annotated[int, Whole(0, len(MOBILENET_STAGES))]
+VGGStages = Annotated[int, Whole(0, len(VGG_STAGES))]
+PositivesOf = Literal["image", "batch"]
