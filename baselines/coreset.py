@@ -1,5 +1,8 @@
 """Selection of images that cover the pool."""
 
+from collections.abc import Iterator
+from itertools import islice
+
 import numpy as np
 
 from miaod_plugin.errors import ConfigError
@@ -35,6 +38,10 @@ class CoreSetSampling(QueryStrategy):
         """Return ``(indices, distances)`` of the k-center greedy choice, in its order."""
         return k_center_greedy(*self._embeddings(estimator, X), n_instances)
 
+    def ranking(self, estimator, X, at_most: int) -> Iterator[tuple[int, float]]:
+        """Yield row and distance in the order of the choice; what is not asked for is not computed."""
+        yield from islice(k_centers(*self._embeddings(estimator, X)), at_most)
+
     @staticmethod
     def _embeddings(estimator, X) -> tuple[np.ndarray, np.ndarray]:
         """Return the centred embeddings of the pool and of the labelled images; centring keeps float32 exact enough."""
@@ -46,9 +53,7 @@ class CoreSetSampling(QueryStrategy):
 
 
 def k_center_greedy(pool: np.ndarray, labeled: np.ndarray, n_instances: int) -> tuple[np.ndarray, np.ndarray]:
-    """Choose rows of `pool` one after the other, each the farthest from `labeled` and those chosen before.
-
-    One distance update a pick, no pairwise matrix: memory is that of the embeddings.
+    """Choose `n_instances` rows of `pool`, see `k_centers`.
 
     Parameters
     ----------
@@ -62,14 +67,23 @@ def k_center_greedy(pool: np.ndarray, labeled: np.ndarray, n_instances: int) -> 
     distances : ndarray of float64, (n_instances,)
         Of each to the nearest one at the moment it was chosen.
     """
-    nearest = nearest_distances(pool, labeled)
     indices, distances = np.empty(n_instances, dtype=np.int64), np.empty(n_instances)
-    for k in range(n_instances):
+    for k, (row, distance) in enumerate(islice(k_centers(pool, labeled), n_instances)):
+        indices[k], distances[k] = row, distance
+    return indices, distances
+
+
+def k_centers(pool: np.ndarray, labeled: np.ndarray) -> Iterator[tuple[int, float]]:
+    """Yield all rows of `pool`, each the farthest from `labeled` and those before it, with its distance to the nearest.
+
+    One distance update a pick, no pairwise matrix: memory is that of the embeddings.
+    """
+    nearest = nearest_distances(pool, labeled)
+    for _ in range(len(pool)):
         farthest = int(np.argmax(nearest))
-        indices[k], distances[k] = farthest, nearest[farthest]
+        yield farthest, float(nearest[farthest])
         np.minimum(nearest, np.linalg.norm(pool - pool[farthest], axis=1), out=nearest)
         nearest[farthest] = -1.0  # chosen: never again, even when others lie at distance 0
-    return indices, distances
 
 
 def nearest_distances(pool: np.ndarray, labeled: np.ndarray) -> np.ndarray:

@@ -189,6 +189,9 @@ def overlap(run: Run, arms: list[str]) -> dict | None:
             continue
         initial = next(iter(labelled.values()))[0]
         table = [row for row in statistics.overlap(labelled, initial) if row["cycle"] == n_cycles - 1]
+        table = [row for row in table if row["jaccard"] is not None]
+        if not table:
+            continue  # the initial set reached this budget
         for row in table:
             for pair in ((row["arm"], row["other"]), (row["other"], row["arm"])):
                 shared.setdefault(pair, []).append(row["jaccard"])

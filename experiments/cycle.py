@@ -7,7 +7,6 @@ started again ends with the same bits.
 
 import csv
 import json
-import math
 import os
 import shutil
 import time
@@ -18,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from miaod_plugin import DetectionLearner
 from miaod_plugin.checkpoint import discard_damaged
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_json, write_lines, write_rows
-from miaod_plugin.experiments.sampling import annotation_costs, random_state, reaching, unlabelled_subset
+from miaod_plugin.experiments.sampling import annotation_costs, most_images, random_state, unlabelled_subset
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.splits import initial_rows
 from miaod_plugin.experiments.trainings import (
@@ -168,37 +166,34 @@ def average_precision(estimator, test: DetectionData, metric: str) -> dict:
     return {**scores, "per_class": dict(zip(test.classes, result["per_class"], strict=True))}
 
 
-def query(experiment: Experiment, cell: Cell, estimator, labelled: np.ndarray, report: Report) -> float:
+def query(experiment: Experiment, cell: Cell, estimator, labelled: np.ndarray, report: Report) -> float | None:
     """Ask which images to annotate next, write them down, best first, and return the seconds it took.
 
-    Images are taken best first until the next budget is reached, and at least one; the last may go beyond it.
+    Images are taken best first until the next budget is reached; the last may go beyond it, and beyond those after it.
+    Where what is labelled reaches the next budget already, as it does when nothing is left to label, nobody is asked,
+    nothing is picked, and ``None`` returned. The next cycle then trains on the same images, for as many steps as every
+    arm does at its budget.
     """
     report("querying")
     config, train, folder = experiment.config, experiment.train, experiment.run.folder(cell)
     arm = next(arm for arm in config.arms if arm.name == cell.arm)
     pool = np.setdiff1d(np.arange(len(train)), labelled)
-    costs = experiment.costs
-    to_spend = config.budgets[cell.cycle + 1] - costs[labelled].sum()
+    costs = experiment.costs[pool]
+    to_spend = config.budgets[cell.cycle + 1] - experiment.costs[labelled].sum()
+    at_most = most_images(costs, to_spend)
 
-    strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle))
-    learner = DetectionLearner(estimator=estimator, query_strategy=strategy)
     start = time.perf_counter()
-    n_instances = max(1, math.ceil(to_spend / costs[labelled].mean()))  # exactly, where every image costs the same
-    while True:
-        n_instances = min(n_instances, len(pool))
-        picked, _, utilities = learner.query(train.X[pool], n_instances=n_instances, return_metrics=True)
-        enough = reaching(costs[pool[picked]], to_spend)
-        if enough <= n_instances or n_instances == len(pool):
-            break
-        n_instances *= 2  # they are cheaper than the labelled ones: ask for more of them
+    rows, spent = [], 0.0
+    if at_most:
+        strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle))
+        for index, utility in strategy.ranking(estimator, train.X[pool], at_most):
+            rows.append({"rank": len(rows) + 1, "id": train.ids[pool[index]], "utility": repr(float(utility))})
+            spent += costs[index]
+            if spent >= to_spend:
+                break
     seconds = time.perf_counter() - start
-    picked, utilities = picked[:enough], utilities[:enough]
-    rows = [
-        {"rank": rank, "id": name, "utility": repr(float(utility))}
-        for rank, (name, utility) in enumerate(zip(train.ids[pool[picked]], utilities, strict=True), start=1)
-    ]
-    write_rows(folder / "selected.csv", rows)
-    return seconds
+    write_rows(folder / "selected.csv", rows, ("rank", "id", "utility"))
+    return seconds if at_most else None
 
 
 class LossRecord:

@@ -52,10 +52,10 @@ class EventFiles:
             for name, value in row["losses"].items():
                 writer.add_scalar(f"loss by optimiser step/{name}", value, steps + row["step"])
         before.append(metrics)
-        if self._run.asks(cell):
-            writer.add_image("selected images/most informative", self._selected(cell), metrics["images"])
-        else:
+        if not self._run.asks(cell):
             self._add_summary(cell, writer)
+        elif picked := selected_ids(self._run, cell):
+            writer.add_image("selected images/most informative", self._picture(picked[:SHOWN]), metrics["images"])
         self._add_means(cell)
         writer.flush()
 
@@ -99,8 +99,8 @@ class EventFiles:
         """Write what the arm is and the area under its curve, for the hparams table."""
         cycles, score = self._cycles[cell.arm, cell.seed], score_name(self._run)
         result = {"result/last": cycles[-1][score]}
-        if len(cycles) > 1:
-            amounts, scores = zip(*((cycle["images"], cycle[score]) for cycle in cycles), strict=True)
+        amounts, scores = zip(*((cycle["images"], cycle[score]) for cycle in cycles), strict=True)
+        if amounts[0] < amounts[-1]:
             result["result/AULC"] = statistics.area_under_curve(amounts, scores)
         strategy = next(arm.strategy for arm in self._run.config.arms if arm.name == cell.arm)
         row = {"arm": cell.arm, "training": cell.training, "strategy": strategy, "seed": cell.seed}
@@ -109,11 +109,11 @@ class EventFiles:
         for tag, value in result.items():
             writer.add_scalar(tag, value, cycles[-1]["images"])
 
-    def _selected(self, cell: Cell) -> Tensor:
-        """Return the most informative images of the cycle's query with their annotated boxes, as one picture."""
+    def _picture(self, selected: list[dict]) -> Tensor:
+        """Return selected images with their annotated boxes, as one picture."""
         train = self._experiment.train
         squares = []
-        for picked in selected_ids(self._run, cell)[:SHOWN]:
+        for picked in selected:
             row = self._experiment.row_of[picked["id"]]
             image, boxes = read_image(train.X[row]), torch.as_tensor(train.y[row]["boxes"])
             scale = SIDE / max(image.shape[1:])

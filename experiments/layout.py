@@ -14,7 +14,7 @@ import fcntl
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -223,10 +223,10 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """Write dicts of equal keys as CSV with a header, atomically."""
+def write_rows(path: Path, rows: list[dict], columns: Sequence[str] = ()) -> None:
+    """Write dicts of equal keys as CSV with a header, atomically; `columns` names them where there may be no row."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

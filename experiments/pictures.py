@@ -70,7 +70,8 @@ def selections(run: Run, arms: list[str], train: DetectionData) -> list[tuple[in
     for cell in run.arm_cells():
         if cell.seed != seed or cell.arm not in arms or not (run.folder(cell) / "selected.csv").exists():
             continue
-        picked = selected_ids(run, cell)
+        if not (picked := selected_ids(run, cell)):
+            continue  # its budget was reached before
         shown = picked[:MOST] + picked[max(MOST, len(picked) - LEAST) :]
         estimator = load_estimator(run.config, cell.training, run.folder(cell) / "model.safetensors")
         predictions = estimator.predict(train.X[[rows[one["id"]] for one in shown]])
@@ -149,6 +150,7 @@ def _heatmap_cell(run: Run, arms: list[str]) -> Cell | None:
         and (run.folder(cell) / "selected.csv").exists()
         and has_two_heads(cell.training)
         and cell.seed == run.config.seeds[0]
+        and selected_ids(run, cell)
     ]
     best = sorted(cells, key=lambda cell: (strategies[cell.arm] == "miaod", cell.training == "miaod", cell.cycle))
     return best[-1] if best else None

@@ -29,9 +29,15 @@ def annotation_costs(targets: np.ndarray, budget: Budget) -> np.ndarray:
 def reaching(costs: np.ndarray, amount: float) -> int:
     """Return how many images, taken in order, bring their cost to `amount`; one more than there are if none do.
 
-    An image is annotated whole, and its cost is known only then: the last one may go beyond the amount.
+    An image is annotated whole, and its cost is known only then: the last one may go beyond the amount. An amount of 0
+    or less is reached by none.
     """
-    return int(np.searchsorted(np.cumsum(costs), amount)) + 1
+    return int(np.searchsorted(np.concatenate([[0.0], np.cumsum(costs)]), amount))
+
+
+def most_images(costs: np.ndarray, amount: float) -> int:
+    """Return how many of the images bring their cost to `amount` at the latest, whatever their order."""
+    return min(len(costs), reaching(np.sort(costs), amount))
 
 
 def initial_set(costs: np.ndarray, budget: float, seed: int) -> np.ndarray:

@@ -98,7 +98,8 @@ def area_under_curve(x: Sequence[float], y: Sequence[float], limits: tuple[float
     if not x[0] <= low < high <= x[-1]:
         raise MiaodError(f"limits={limits} must be an interval within {x[0]:g}..{x[-1]:g}")
     inside = (x > low) & (x < high)
-    y_low, y_high = np.interp([low, high], x, y)
+    y_low, end = np.interp(low, x, y), np.searchsorted(x, high) + 1
+    y_high = np.interp(high, x[:end], y[:end])  # the first of several at one x, as the line from the left reaches it
     area = integrate.trapezoid([y_low, *y[inside], y_high], [low, *x[inside], high])
     return float(area / (high - low))
 

@@ -1,5 +1,7 @@
 """The base class of every query strategy."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from sklearn.base import BaseEstimator
 
@@ -11,9 +13,9 @@ from miaod_plugin.pool import check_images
 class QueryStrategy(BaseEstimator):
     """Choose the images of a pool that are worth annotating.
 
-    A subclass implements `utilities`, or overrides `select` where the choice of one image depends on the others. It
-    draws random numbers only from its own `random_state` and never changes its inputs: the same question has the same
-    answer.
+    A subclass implements `utilities`, or overrides `select` where the choice of one image depends on the others (and
+    `ranking`, if it chooses them one after the other). It draws random numbers only from its own `random_state` and
+    never changes its inputs: the same question has the same answer.
     """
 
     requires_adversarial = False  # whether the estimator must have MI-AOD's two classifiers
@@ -62,6 +64,15 @@ class QueryStrategy(BaseEstimator):
             raise ConfigError(f"n_instances: {n_instances} asked for, but the pool has {len(X)} images")
         indices, utilities = self.select(estimator, X, int(n_instances))
         return np.asarray(indices, dtype=np.int64), np.asarray(utilities, dtype=np.float64)
+
+    def ranking(self, estimator, X, at_most: int) -> Iterator[tuple[int, float]]:
+        """Yield the row and the utility of up to `at_most` images, best first, for as long as the caller goes on.
+
+        This is for a budget that counts boxes or time, where how many images it buys shows only on the way. The pool is
+        asked about once.
+        """
+        indices, utilities = self.query(estimator, X, at_most)
+        yield from zip(indices.tolist(), utilities.tolist(), strict=True)
 
     def __call__(self, learner, X, n_instances: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Answer modAL, which passes its learner; an estimator itself will do too."""

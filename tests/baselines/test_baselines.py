@@ -52,6 +52,14 @@ def test_a_labelled_image_is_the_last_that_coreset_asks_for(detector):
     assert CoreSetSampling().query(detector, pool, 5)[0][-1] == 4
 
 
+@pytest.mark.parametrize("strategy", [CoreSetSampling(), EntropySampling(), RandomSampling(random_state=0)])
+def test_a_ranking_yields_what_a_query_returns_one_by_one(detector, strategy):
+    indices, utilities = strategy.query(detector, DATA.X[6:], 9)
+    ranking = strategy.ranking(detector, DATA.X[6:], 9)
+    assert next(ranking) == (indices[0], utilities[0])
+    assert list(ranking) == list(zip(indices[1:], utilities[1:], strict=True))
+
+
 @pytest.mark.parametrize("aggregate", ["max", "mean", "sum"])
 def test_entropy_of_detections_is_scipy_s(detector, aggregate):
     predictions = detector.predict(DATA.X[6:])

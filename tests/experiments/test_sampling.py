@@ -1,7 +1,16 @@
+from itertools import permutations
+
 import numpy as np
 
 from miaod_plugin.data import make_targets
-from miaod_plugin.experiments.sampling import annotation_costs, initial_set, random_state, reaching, unlabelled_subset
+from miaod_plugin.experiments.sampling import (
+    annotation_costs,
+    initial_set,
+    most_images,
+    random_state,
+    reaching,
+    unlabelled_subset,
+)
 from miaod_plugin.experiments.sections import Budget
 
 ONES = np.ones(100)
@@ -34,7 +43,15 @@ def test_annotation_is_paid_by_image_by_box_or_in_seconds():
 
 def test_images_are_taken_until_the_amount_is_reached():
     costs = np.array([2.0, 0.0, 3.0, 1.0])
-    assert [reaching(costs, amount) for amount in (-1, 0, 1, 2, 2.5, 5, 6, 7)] == [1, 1, 1, 1, 3, 3, 4, 5]
+    assert [reaching(costs, amount) for amount in (-1, 0, 1, 2, 2.5, 5, 6, 7)] == [0, 0, 1, 1, 3, 3, 4, 5]
+
+
+def test_no_order_of_images_needs_more_of_them_than_the_cheapest_first():
+    costs = np.array([2.0, 0.0, 3.0, 1.0])
+    for amount in (-1, 0, 1, 2, 2.5, 5, 6):
+        orders = permutations(costs)
+        assert most_images(costs, amount) == max(reaching(np.array(order), amount) for order in orders)
+    assert most_images(costs[:0], 5) == 0
 
 
 def test_the_unlabelled_subset_is_as_large_as_the_labelled_set_where_the_pool_allows():

@@ -94,6 +94,8 @@ def test_area_by_hand():
 def test_area_allows_a_cycle_that_added_no_label():
     # images without any box were picked at the second cycle: (10 * 0.25) / 10
     assert area_under_curve([10, 10, 20], [0.1, 0.2, 0.3]) == pytest.approx(0.25)
+    # nothing was left to pick at the last cycle: (10 * 0.15) / 10
+    assert area_under_curve([10, 20, 20], [0.1, 0.2, 0.9]) == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize(
