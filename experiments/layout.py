@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.experiments.trainings import FULL_SUPERVISION, training_of
+from miaod_plugin.experiments.trainings import CHANGE_NO_RESULT, FULL_SUPERVISION, training_of
 from miaod_plugin.files import write_text
 
 # Keys that do not change results, so that a run may go on with other values.
@@ -176,6 +176,9 @@ def changes(old: dict, new: dict) -> list[str]:
         if key == "budgets":
             if after[: len(before)] != before:
                 changed.append(f"budgets: {before} -> {after}")
+        elif key == "training":
+            parts = [{name: part[name] for name in part.keys() - CHANGE_NO_RESULT} for part in (before, after)]
+            changed += _differences(*parts, key)
         elif key == "full_supervision":
             changed += ["full_supervision: the reference is gone"] * (bool(before) and not after)
         elif key == "seeds":

@@ -10,6 +10,9 @@ from miaod_plugin.experiments.sections import FULL_SUPERVISION, SUPERVISED, SUPE
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.registry import STRATEGIES, find
 
+# Parameters of estimators that say how to work, not what comes of it: a run may go on with other values.
+CHANGE_NO_RESULT = {"num_workers", "score_batch_size", "checkpoint_seconds"}
+
 
 def training_of(arm: Arm) -> str:
     """Return the training of an arm; arms of one training share their model before the first query."""
@@ -102,8 +105,10 @@ def _miaod_parameters(config: ExperimentConfig, training: str) -> dict:
 
 
 def load_estimator(config: ExperimentConfig, training: str, path: Path) -> ObjectDetector:
-    """Return the fitted estimator saved at `path`."""
+    """Return the fitted estimator saved at `path`, to work as the experiment now says."""
     estimator = (MIAODDetector if has_two_heads(training) else ObjectDetector).load(path)
+    now = ObjectDetector(**_shared(config)).get_params()
+    estimator.set_params(**{name: now[name] for name in CHANGE_NO_RESULT})
     if config.device != "auto":
         estimator.set_params(device=config.device).network_.to(config.device)
     return estimator

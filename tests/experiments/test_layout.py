@@ -5,6 +5,7 @@ from tiny_experiment import TINY, write_experiment
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.layout import Run
 from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.trainings import load_estimator
 
 DATA = {"train": {"images": 24, "boxes": 70, "sha256": "a"}, "test": {"images": 8, "boxes": 20, "sha256": "b"}}
 
@@ -29,6 +30,23 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
     stored = yaml.safe_load((run.root / "config.yaml").read_text())
     assert stored["budgets"] == [4, 7, 9, 12]
     assert len(stored["arms"]) == 4
+
+
+def test_how_a_run_works_may_change_where_its_results_do_not(tmp_path):
+    claim(tmp_path)
+    how = {"num_workers": 2, "score_batch_size": 1, "checkpoint_seconds": 600.0}
+    run = claim(tmp_path, training=TINY["training"] | how)
+    assert yaml.safe_load((run.root / "config.yaml").read_text())["training"] == TINY["training"] | how
+    with pytest.raises(ConfigError, match=r"training\.batch_size: 4 -> 2 \("):
+        claim(tmp_path, training=TINY["training"] | {"batch_size": 2})
+
+
+def test_a_model_of_a_run_is_loaded_to_work_as_the_run_now_says(finished, tmp_path):
+    training = TINY["training"] | {"score_batch_size": 1, "checkpoint_seconds": 600.0}
+    config = load_config(write_experiment(tmp_path, training=training))
+    folder = finished[0] / "arms" / "supervised+random" / "seed0" / "cycle0"
+    estimator = load_estimator(config, "supervised", folder / "model.safetensors")
+    assert (estimator.score_batch_size, estimator.checkpoint_seconds, estimator.batch_size) == (1, 600.0, 4)
 
 
 @pytest.mark.parametrize(
