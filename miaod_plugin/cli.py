@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from miaod_plugin import cli_images
+from miaod_plugin.cli_images import evaluate, train
+from miaod_plugin.cli_predict import predict
+from miaod_plugin.cli_rank import rank
 from miaod_plugin.errors import MiaodError
 
 # Plain text throughout: an error is one line, not a box.
@@ -83,7 +85,7 @@ def report(
     print(write_report(runs, out, reference))
 
 
-for command in (cli_images.train, cli_images.evaluate, cli_images.predict, cli_images.rank):
+for command in (train, evaluate, predict, rank):
     app.command()(command)
 
 

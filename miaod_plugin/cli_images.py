@@ -1,17 +1,17 @@
-"""The commands for a single detector: train, evaluate, predict, rank."""
+"""The commands that train and evaluate a single detector on the data of an experiment."""
 
-import csv
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-Checkpoint = Annotated[
-    Path, typer.Option("--checkpoint", "-c", help="A detector that `train`, a run or `save` wrote.", show_default=False)
-]
+from miaod_plugin.cli_parts import Checkpoint, load_detector
+from miaod_plugin.errors import cut_list
+
 Experiment = Annotated[Path, typer.Argument(help="An experiment file.", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Other values.")]
+Device = Annotated[str | None, typer.Option(help="In place of the experiment's: auto, cpu, cuda, cuda:1, ...")]
 
 
 def train(
@@ -25,6 +25,7 @@ def train(
         int | None,
         typer.Option(min=1, help="Annotated images to use, drawn from the first seed; the rest is the pool."),
     ] = None,
+    device: Device = None,
 ) -> None:
     """Train one detector on an experiment's data, without a loop."""
     import numpy as np
@@ -34,7 +35,7 @@ def train(
     from miaod_plugin.experiments.schema import load_config
     from miaod_plugin.experiments.trainings import make_estimator, optimiser_steps
 
-    config = load_config(yaml, overrides or [])
+    config = load_config(yaml, _with_device(overrides, device))
     data, _ = load_data(config)
     count = len(data) if labelled is None else labelled
     if count > len(data):
@@ -54,22 +55,21 @@ def train(
     print(f"{checkpoint}: {steps} steps on {count} annotated images, {estimator.n_unlabeled_} unlabelled")
 
 
-def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = None) -> None:
+def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = None, device: Device = None) -> None:
     """Score a detector on an experiment's test images."""
     from rich.console import Console
     from rich.table import Table
 
     from miaod_plugin.errors import ConfigError
-    from miaod_plugin.estimator import ObjectDetector
     from miaod_plugin.experiments.cycle import average_precision
     from miaod_plugin.experiments.datasets import load_data
     from miaod_plugin.experiments.schema import load_config
 
-    config = load_config(yaml, overrides or [])
-    estimator = ObjectDetector.load(checkpoint)
+    config = load_config(yaml, _with_device(overrides, device))
+    estimator = load_detector(checkpoint, config.device)
     _, test = load_data(config)
     if list(test.classes) != estimator.classes_.tolist():
-        raise ConfigError(f"{checkpoint} knows {', '.join(estimator.classes_)}; the data has {', '.join(test.classes)}")
+        raise ConfigError(f"{checkpoint}: {_difference(estimator.classes_.tolist(), list(test.classes))}")
     scores = average_precision(estimator, test, config.evaluation.metric)
     per_class = scores.pop("per_class")
     table = Table("class", "AP (%)")
@@ -80,86 +80,16 @@ def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = No
     print("  ".join(f"{name.upper()} {100 * value:.1f} %" for name, value in scores.items()))
 
 
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
-    checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("predictions"),
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box that is drawn.")] = 0.3,
-    heatmap: Annotated[bool, typer.Option("--heatmap", help="Also draw discrepancy, MIL weight and product.")] = False,
-) -> None:
-    """Draw what a detector finds in images, and print how uncertain it is about each."""
-    import numpy as np
-
-    from miaod_plugin.data import read_image
-    from miaod_plugin.drawing import draw_detections, overlay, side_by_side
-    from miaod_plugin.errors import ConfigError
-    from miaod_plugin.estimator import ObjectDetector
-    from miaod_plugin.files import atomic_path
-    from miaod_plugin.heatmaps import miaod_maps
-    from miaod_plugin.registry import STRATEGIES, find
-
-    estimator = ObjectDetector.load(checkpoint)
-    adversarial = hasattr(estimator, "adapted_to")
-    if heatmap and not adversarial:
-        raise ConfigError(f"--heatmap: {checkpoint} holds a supervised detector; train one with --training miaod")
-    targets = {path: out / f"{path.stem}.png" for path in images}
-    if len(set(targets.values())) < len(targets):
-        raise ConfigError(f"{out}: several of the images have the same name; give them one at a time")
-    strategy = find(STRATEGIES, "miaod")(adapt=False)
-    reducers = {"detections": lambda outputs: outputs.detections}
-    if heatmap:
-        reducers["maps"] = lambda outputs: miaod_maps(outputs, estimator.options_)
-    for path, target in targets.items():
-        X = np.array([str(path)])
-        rows, image = estimator.map_pool(X, reducers), read_image(str(path))
-        found = rows["detections"][0]
-        shown = {name: value[found["scores"] >= threshold] for name, value in found.items()}
-        picture = draw_detections(image, shown, estimator.classes_)
-        if heatmap:
-            maps = {name: overlay(image, heat, heat.max()) for name, heat in rows["maps"][0].items()}
-            picture = side_by_side({"detections": picture, **maps})
-        with atomic_path(target) as temporary:
-            picture.save(temporary, format="PNG")
-        uncertainty = f", uncertainty {strategy.utilities(estimator, X)[0]:.4g}" if adversarial else ""
-        print(f"{target}: {len(shown['scores'])} boxes{uncertainty}")
+def _difference(known: list[str], there: list[str]) -> str:
+    """Say in what the classes of a detector are not those of the data."""
+    sides = (("the data has no", known, there), ("the detector knows no", there, known))
+    missing = [(words, [name for name in these if name not in set(those)]) for words, these, those in sides]
+    found = [f"{words} {cut_list(names)}" for words, names in missing if names]
+    return f"its classes are not the data's: {', '.join(found) or 'they have another order'}"
 
 
-def rank(
-    folder: Annotated[Path, typer.Argument(help="Folder of images without annotation.", show_default=False)],
-    checkpoint: Checkpoint,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many images to pick.")] = 100,
-    strategy: Annotated[str, typer.Option(help="A registered query strategy.")] = "miaod",
-    labelled: Annotated[
-        Path | None, typer.Option(help="Folder of the images annotated so far, which core-set starts from.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of strategies that draw at random.")] = 0,
-    out: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("ranking.csv"),
-) -> None:
-    """Rank a folder of images by how much their annotation would teach a detector."""
-    from miaod_plugin.data import load_folder
-    from miaod_plugin.errors import ConfigError
-    from miaod_plugin.estimator import ObjectDetector
-    from miaod_plugin.files import atomic_path
-    from miaod_plugin.registry import STRATEGIES, find
-
-    query_strategy = find(STRATEGIES, strategy)(random_state=seed)
-    if "adapt" in query_strategy.get_params():
-        query_strategy.set_params(adapt=False)  # a checkpoint knows no labelled images to train on
-    estimator = ObjectDetector.load(checkpoint)
-    if labelled is not None:
-        estimator.X_labeled_ = load_folder(labelled).X
-    elif strategy == "coreset":
-        raise ConfigError("--strategy coreset starts from the annotated images; give their folder with --labelled")
-    pool = load_folder(folder)
-    picked, utilities = query_strategy.query(estimator, pool.X, min(n, len(pool)))
-    found = estimator.predict(pool.X[picked])
-    with atomic_path(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["rank", "path", "uncertainty", "expected_boxes"])
-        for number, (row, utility, detections) in enumerate(zip(picked, utilities, found, strict=True), start=1):
-            # the scores are probabilities, so their sum is the number of boxes to expect
-            writer.writerow([number, pool.ids[row], f"{utility:.6g}", f"{detections['scores'].sum():.2f}"])
-    print(f"{out}: the {len(picked)} images of {len(pool)} to annotate next, by {strategy}")
+def _with_device(overrides: list[str] | None, device: str | None) -> list[str]:
+    return [*(overrides or []), *([] if device is None else [f"device={device}"])]
 
 
 def _losses(losses: dict[str, float]) -> str:

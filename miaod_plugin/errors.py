@@ -46,6 +46,13 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
+def cut_list(names: Iterable[object], most: int = 5) -> str:
+    """Return the first names of a list for a message, each cut, and how many more there are."""
+    names = list(map(str, names))
+    first = [name if len(name) <= LONGEST_VALUE else f"{name[: LONGEST_VALUE - 3]}..." for name in names[:most]]
+    return ", ".join(first) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 class _ShortRepr(reprlib.Repr):
     """A repr whose time and size are bounded, also of values that are huge, nested without end or hold themselves."""
 

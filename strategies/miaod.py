@@ -1,11 +1,15 @@
 """MI-AOD's selection of images."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from miaod_plugin import mil
+from miaod_plugin.detectors.base import InstanceOutputs
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.options import MIAODOptions
 from miaod_plugin.parameters import Count, RandomState, Share, check_arguments
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.training import class_logits, mil_instances
@@ -71,13 +75,16 @@ class MIAODSampling(QueryStrategy):
             )
         if self.adapt and getattr(estimator, "n_unlabeled_", None) == 0:
             estimator = estimator.adapted_to(X)
-        options = estimator.options_
+        return estimator.map_pool(X, {"uncertainty": self.reducer(estimator.options_)})["uncertainty"]
+
+    def reducer(self, options: MIAODOptions) -> Callable[[InstanceOutputs], Tensor]:
+        """Return what computes the uncertainty of each image of a batch, ``(B,)``, in a pass over a pool."""
         top_k = options.top_k if self.top_k is None else self.top_k
 
-        def uncertainty(outputs):
+        def uncertainty(outputs: InstanceOutputs) -> Tensor:
             if self.average == "weights":
                 instances = mil_instances(outputs, options)
                 return mil.weighted_uncertainty(instances.logits1, instances.logits2, instances.weights)
             return mil.image_uncertainty(*class_logits(outputs, options), top_k=top_k, valid=outputs.valid)
 
-        return estimator.map_pool(X, {"uncertainty": uncertainty})["uncertainty"]
+        return uncertainty

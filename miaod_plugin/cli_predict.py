@@ -1,0 +1,133 @@
+"""The command ``miaod predict``."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from miaod_plugin.cli_parts import (
+    Checkpoint,
+    Device,
+    OnError,
+    Threshold,
+    load_detector,
+    name_broken,
+    progress_bar,
+    refuse_broken,
+)
+from miaod_plugin.errors import ConfigError, DataError
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)],
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and predictions.json.")] = Path("predictions"),
+    threshold: Threshold = 0.3,
+    heatmap: Annotated[bool, typer.Option("--heatmap", help="Also draw discrepancy, MIL weight and product.")] = False,
+    format: Annotated[Literal["json", "coco"], typer.Option(help="Of predictions.json.")] = "json",
+    on_error: OnError = "stop",
+    device: Device = "auto",
+) -> None:
+    """Draw what a detector finds in images, write it as JSON, and print how uncertain it is about each."""
+    from miaod_plugin.files import atomic_path, write_text
+    from miaod_plugin.found import as_coco, as_json
+
+    estimator = load_detector(checkpoint, device)
+    if heatmap and not hasattr(estimator, "adapted_to"):
+        raise ConfigError(f"--heatmap: {checkpoint} holds a supervised detector; train one with --training miaod")
+    pictures = _picture_names(images)
+    found, tops, broken = _look_at(estimator, list(pictures), heatmap)
+    for image in found:
+        with atomic_path(out / pictures[image.path]) as temporary:
+            _picture(estimator, image, threshold, tops).save(temporary, format="PNG")
+        uncertainty = "" if image.utility is None else f", uncertainty {image.utility:.4g}"
+        print(f"{out / pictures[image.path]}: {len(image.above(threshold).boxes)} boxes{uncertainty}")
+    if found:
+        as_text = as_json if format == "json" else as_coco
+        write_text(out / "predictions.json", as_text(found, estimator.classes_.tolist(), threshold))
+        _hint(found, threshold)
+    if broken and on_error == "stop":
+        refuse_broken(broken, len(pictures), "the others are done")
+    name_broken(broken, left_out=True)
+
+
+def _picture_names(given: list[Path]) -> dict[str, Path]:
+    """Return the images among files and folders, each with the name of its picture, which no other one has.
+
+    An image of a folder keeps its place in it. Where names are alike, all keep their place in the folder they share.
+    """
+    from miaod_plugin.data import load_folder
+
+    names = {}  # by where the image lies, so that one that is given twice counts once
+    for path in given:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder; give images or folders of images")
+        for name in load_folder(path).ids if path.is_dir() else [""]:
+            names.setdefault(os.path.abspath(path / name), (str(path / name), Path(name or path.name)))
+    places = [name for _, name in names.values()]
+    if len(set(places)) < len(places):
+        shared = os.path.commonpath([os.path.dirname(place) for place in names])
+        places = [Path(os.path.relpath(place, shared)) for place in names]
+    pictures = [place.with_suffix(".png") for place in places]
+    if len(set(pictures)) < len(pictures):  # a.jpg beside a.png
+        pictures = [place.with_name(f"{place.name}.png") for place in places]
+    return dict(zip([path for path, _ in names.values()], pictures, strict=True))
+
+
+def _look_at(estimator, paths: list[str], heatmap: bool) -> tuple[list, dict[str, float], dict]:
+    """Return what is found in the images in one pass, the largest value of each heatmap, and those that are broken."""
+    import numpy as np
+
+    from miaod_plugin.found import FOUND, to_found
+    from miaod_plugin.heatmaps import miaod_maps
+    from miaod_plugin.registry import STRATEGIES, find
+
+    reducers, X = dict(FOUND), np.array(paths)
+    if hasattr(estimator, "adapted_to"):
+        reducers["uncertainty"] = find(STRATEGIES, "miaod")(adapt=False).reducer(estimator.options_)
+    if heatmap:
+        reducers["tops"] = lambda outputs: [
+            {name: heat.max() for name, heat in maps.items()} for maps in miaod_maps(outputs, estimator.options_)
+        ]
+    found, tops, broken = [], {}, {}
+
+    def leave_out(k: int, error: DataError) -> None:
+        broken[paths[k]] = error
+
+    with progress_bar("images") as show:
+        show(0, len(X))
+        for indices, rows in estimator.map_batches(X, reducers, leave_out):
+            found += to_found(X[indices], rows, rows.get("uncertainty"))
+            for image in rows.get("tops", []):
+                tops = {name: max(float(top), tops.get(name, 0.0)) for name, top in image.items()}
+            show(int(indices[-1]) + 1, len(X))
+    return found, tops, broken
+
+
+def _picture(estimator, image, threshold: float, tops: dict[str, float]):
+    """Return the image with its boxes, beside its heatmaps on the scale of all images where `tops` has them."""
+    import numpy as np
+
+    from miaod_plugin.data import read_image
+    from miaod_plugin.drawing import draw_detections, overlay, side_by_side
+    from miaod_plugin.heatmaps import miaod_maps
+
+    pixels, shown = read_image(image.path), image.above(threshold)
+    boxes = {"boxes": shown.boxes, "labels": shown.labels, "scores": shown.scores}
+    picture = draw_detections(pixels, boxes, estimator.classes_)
+    if not tops:
+        return picture
+    reducers = {"maps": lambda outputs: miaod_maps(outputs, estimator.options_)}
+    maps = estimator.map_pool(np.array([image.path]), reducers)["maps"][0]
+    heats = {name: overlay(pixels, heat, tops[name]) for name, heat in maps.items()}
+    return side_by_side({"detections": picture, **heats}, f"{image.path}, uncertainty {image.utility:.4g}", tops)
+
+
+def _hint(found: list, threshold: float) -> None:
+    best = max((float(image.scores[0]) for image in found if len(image.scores)), default=None)
+    if best is None:
+        print("the detector finds nothing at all in these images", file=sys.stderr)
+    elif best < threshold:
+        print(f"no box has a score of {threshold:g} or more, the best {best:.2g}; lower --threshold", file=sys.stderr)
