@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import image_size, image_sizes, store_image
-from miaod_plugin.data.paths import path_inside, require_file, require_folder
+from miaod_plugin.data.images import on_stored_pixels, read_frames, store_image
+from miaod_plugin.data.orientation import STORED, check_orientation
+from miaod_plugin.data.paths import path_inside, read_file, require_folder
 from miaod_plugin.data.validation import (
     BoxTable,
     Described,
@@ -17,8 +18,9 @@ from miaod_plugin.data.validation import (
     check_targets,
     group_by_image,
     usable_boxes,
+    usable_images,
 )
-from miaod_plugin.errors import DataError, did_you_mean
+from miaod_plugin.errors import DataError, did_you_mean, shown
 from miaod_plugin.files import write_text
 
 LAYOUT = "an annotations file (instances_SPLIT.json) and the folder of the images it names"
@@ -30,6 +32,7 @@ def load_coco(
     classes: Sequence[str] | None = None,
     on_error: str = "raise",
     split: str | None = None,
+    orientation: str = STORED,
 ) -> DetectionData:
     """Load one split of a data set in the COCO format.
 
@@ -43,9 +46,12 @@ def load_coco(
         Class names in label order; by default the categories of the file, sorted by their id. An annotation of a
         category that is not among them counts as one of an unknown class.
     on_error : {"raise", "skip"}
-        What to do with an annotation that is not usable: raise, or drop that box, log it and list it in `skipped`.
+        What to do with an annotation that is not usable: raise, or drop that box, log it and list it in `skipped`. An
+        image whose ``height`` and ``width`` are others than the file's is left out as a whole.
     split : str, optional
         Name of the split; by default the file's name without ``instances_`` and ``.json``.
+    orientation : {"stored", "upright"}
+        What the annotations of photographs that are turned by their EXIF orientation count on; see `load_voc`.
 
     Returns
     -------
@@ -58,16 +64,20 @@ def load_coco(
     ------
     DataError
         If a file is missing or malformed, an image is listed twice or leaves the folder, or an annotation is not
-        usable: unknown class or image, numbers missing, no area, outside its image (true size, from its header).
+        usable: unknown class or image, numbers missing, no area, outside its image (true size, from its header), or
+        for an image of another size.
     """
     check_on_error(on_error)
+    check_orientation(orientation)
     file, folder = Path(annotations), Path(images)
-    require_file(file, LAYOUT)
     require_folder(folder, LAYOUT)
     content = _read_json(file)
     names, rows = _read_images(content["images"], file)
     paths = [str(path_inside(folder, name, file)) for name in names]
     classes, category_ids = _read_categories(content["categories"], classes, file)
+    frames = read_frames(paths, orientation)
+    told = np.array([[_number(entry.get(side)) for side in ("height", "width")] for entry in content["images"]])
+    usable, left_out = usable_images(frames, told, lambda k: f"{file}: images[{k}] ({shown(names[k])})", on_error)
     found = content["annotations"]
     table = _box_table(found, rows, category_ids)
     category_names = {category["id"]: category["name"] for category in content["categories"]}
@@ -75,23 +85,25 @@ def load_coco(
     def describe(k: int) -> Described:
         entry = found[k]
         known = _lookup(category_names, entry.get("category_id"))
-        category = known if known != -1 else f"category_id {entry.get('category_id')!r}"
-        where = f"{file}: annotation {entry.get('id', k)!r} (image {entry.get('image_id')!r}, {category})"
-        return Described(where, f"bbox {entry.get('bbox')!r}", category, f"image_id {entry.get('image_id')!r}")
+        category = known if known != -1 else f"category_id {shown(entry.get('category_id'))}"
+        image = f"image_id {shown(entry.get('image_id'))}"
+        where = f"{file}: annotation {shown(entry.get('id', k))} ({image}, {category[:80]})"
+        return Described(where, f"bbox {shown(entry.get('bbox'))}", category, image)
 
-    keep, boxes, skipped = usable_boxes(table, image_sizes(paths), classes, describe, on_error)
+    keep, boxes, skipped = usable_boxes(table, frames, usable, classes, describe, on_error)
     iscrowd = np.array([bool(entry.get("iscrowd")) for entry in found], dtype=bool)[keep]
     columns = {"boxes": boxes, "labels": table.labels[keep], "iscrowd": iscrowd}
     y = group_by_image(len(paths), table.images[keep], columns)
     split = split if split is not None else file.stem.removeprefix("instances_")
     ids = np.array(_unique_ids(names), dtype=str)
-    return DetectionData(np.array(paths, dtype=str), y, classes, ids, split, category_ids, skipped)
+    data = DetectionData(np.array(paths), y, classes, ids, split, category_ids, left_out + skipped)
+    return data.subset(usable)
 
 
 def _read_json(file: Path) -> dict[str, list[dict]]:
     """Return the three lists of the file, each a list of objects."""
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_file(file, LAYOUT))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: not well-formed JSON ({error}); fix the file") from error
     lists = {}
@@ -101,7 +113,7 @@ def _read_json(file: Path) -> dict[str, list[dict]]:
             raise DataError(f"{file}: has no list {key!r}; expected 'images', 'annotations' and 'categories'")
         for k, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                raise DataError(f"{file}: {key}[{k}] is {str(entry)[:60]!r}, not an object; fix or remove it")
+                raise DataError(f"{file}: {key}[{k}] is {shown(entry)}, not an object; fix or remove it")
         lists[key] = entries
     return lists
 
@@ -111,11 +123,15 @@ def _read_images(entries: list[dict], file: Path) -> tuple[list[str], dict[int, 
     names, rows, seen = [], {}, set()
     for k, entry in enumerate(entries):
         key, name = entry.get("id"), entry.get("file_name")
-        if not isinstance(key, int | str) or not isinstance(name, str):
-            raise DataError(f"{file}: images[{k}] needs an 'id' and a 'file_name', but has {key!r} and {name!r}")
+        if not _is_id(key) or not isinstance(name, str):
+            raise DataError(
+                f"{file}: images[{k}] needs an 'id' and a 'file_name', but has {shown(key)} and {shown(name)}"
+            )
         for field, value, known in (("id", key, rows), ("file_name", name, seen)):
             if value in known:
-                raise DataError(f"{file}: images[{k}] has the {field} {value!r} of an earlier image; list each once")
+                raise DataError(
+                    f"{file}: images[{k}] has the {field} {shown(value)} of an earlier image; list each once"
+                )
         rows[key] = k
         seen.add(name)
         names.append(name)
@@ -126,18 +142,23 @@ def _read_images(entries: list[dict], file: Path) -> tuple[list[str], dict[int, 
 
 def _read_categories(entries: list[dict], classes, file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the class names and the category id of each, in label order."""
-    ids = {}
+    ids, seen = {}, set()
     for k, entry in enumerate(entries):
         key, name = entry.get("id"), entry.get("name")
-        if not isinstance(key, int) or not isinstance(name, str):
-            raise DataError(f"{file}: categories[{k}] needs an integer 'id' and a 'name', but has {key!r} and {name!r}")
-        if name in ids or key in ids.values():
-            raise DataError(f"{file}: categories[{k}] repeats the id {key!r} or the name {name!r}; list each once")
+        if not _is_id(key) or isinstance(key, str) or not isinstance(name, str):
+            raise DataError(
+                f"{file}: categories[{k}] needs an integer 'id' and a 'name', but has {shown(key)} and {shown(name)}"
+            )
+        if name in ids or key in seen:
+            raise DataError(
+                f"{file}: categories[{k}] repeats the id {shown(key)} or the name {shown(name)}; list each once"
+            )
         ids[name] = key
+        seen.add(key)
     names = check_class_names(classes if classes is not None else sorted(ids, key=ids.get), str(file))
     for name in names:
         if name not in ids:
-            raise DataError(f"{file}: has no category for class {name!r}{did_you_mean(name, ids)}")
+            raise DataError(f"{file}: has no category for class {shown(name)}{did_you_mean(name, ids)}")
     return names, tuple(ids[name] for name in names)
 
 
@@ -158,24 +179,32 @@ def _box_table(entries: list[dict], rows: dict[int, int], category_ids: tuple[in
     )
 
 
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
 def _lookup(table: dict, key: object) -> int:
-    return table.get(key, -1) if isinstance(key, int | str) else -1
+    return table.get(key, -1) if _is_id(key) else -1
 
 
-def _numbers(bbox: object) -> tuple[float, ...]:
+def _numbers(bbox: object) -> list[float]:
+    """Return the four numbers of a box, NaN where there are none."""
+    return [_number(value) for value in bbox] if isinstance(bbox, list) and len(bbox) == 4 else [float("nan")] * 4
+
+
+def _number(value: object) -> float:
     try:
-        x, y, width, height = bbox
-        return float(x), float(y), float(width), float(height)
-    except (TypeError, ValueError, OverflowError):
-        return (float("nan"),) * 4
+        return float("nan") if isinstance(value, bool | str) else float(value)
+    except (TypeError, OverflowError):
+        return float("nan")
 
 
 def write_coco(data: DetectionData, folder: str | Path) -> None:
     """Write a data set as ``instances_<split>.json`` and ``images/<split>/`` in `folder`.
 
     ``load_coco(folder / "instances_train.json", folder / "images" / "train")`` then gives the same images, ids, boxes
-    and labels. Images in memory become PNG, image files are copied. COCO has nothing like ``difficult``: it becomes
-    ``iscrowd``.
+    and labels. In the file, boxes count on the pixels as they are stored. Images in memory become PNG, image files are
+    copied. COCO has nothing like ``difficult``: it becomes ``iscrowd``.
 
     Raises
     ------
@@ -191,10 +220,9 @@ def write_coco(data: DetectionData, folder: str | Path) -> None:
         if target is None:
             raise DataError(f"image {name!r} has no target; write labelled images only")
         path = store_image(x, path_inside(pictures, name, "ids"))
-        height, width = image_size(path)
+        (height, width), boxes = on_stored_pixels(path, target["boxes"])
         file_name = path.relative_to(pictures).as_posix()
         images.append({"id": len(images) + 1, "file_name": file_name, "width": width, "height": height})
-        boxes = np.asarray(target["boxes"], dtype=np.float64).reshape(-1, 4)
         ignored = np.asarray(target.get("difficult", np.zeros(len(boxes)))) + np.asarray(target.get("iscrowd", 0))
         for (x1, y1, x2, y2), label, ignore in zip(boxes.tolist(), target["labels"], ignored, strict=True):
             annotations.append(

@@ -1,29 +1,32 @@
-"""Pixels and sizes of single images.
-
-EXIF orientation is not applied: annotations refer to the pixels as they are stored, which is also how their `size` /
-`width` / `height` fields count, so an image and its boxes always agree whatever a camera wrote into the header.
-"""
+"""Pixels and sizes of single images."""
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision.io import ImageReadMode, decode_image, encode_png
-from torchvision.transforms.v2.functional import to_dtype
 
+from miaod_plugin.data.orientation import Frames, frames_of, orientation_of, stored_boxes, upright_pixels, upright_sizes
 from miaod_plugin.errors import DataError
 from miaod_plugin.files import atomic_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
+# An image of more pixels (13,377 squared, what Pillow allows) is refused by its header: a file of a few bytes can tell
+# of any size, and to decode it would take that much memory.
+MAX_PIXELS = 178_956_970
+
+# What the content may be, whatever the file is called; of all that Pillow reads, some formats run other programs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+
 
 def read_image(x: str | Path | np.ndarray) -> torch.Tensor:
-    """Return one image as an RGB tensor.
+    """Return one image as an RGB tensor, upright: turned as the EXIF orientation of its file says.
 
     Parameters
     ----------
@@ -38,46 +41,84 @@ def read_image(x: str | Path | np.ndarray) -> torch.Tensor:
     Raises
     ------
     DataError
-        If the file is missing or does not decode, or the array is not an RGB image.
+        If the file is missing, does not decode, is an animation or has more than `MAX_PIXELS` pixels, or the array is
+        not an RGB image.
     """
     if isinstance(x, np.ndarray):
         if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3:
             raise DataError(f"an image array must be uint8 of shape (H, W, 3), not {x.dtype} of shape {x.shape}")
         return torch.from_numpy(x.transpose(2, 0, 1).copy())
-    _require_file(x)
-    try:
-        image = decode_image(str(x), mode=ImageReadMode.RGB, apply_exif_orientation=False)
-    except RuntimeError as error:
-        # torchvision's messages are "function, source location, reason"; the reason may be several sentences
-        reason = str(error).splitlines()[0].split(", ", 2)[-1].split(". ")[0]
-        raise DataError(f"{x}: the image does not decode ({reason}); replace the file or remove its id") from error
-    if image.ndim != 3:
-        raise DataError(f"{x}: an animation of {image.shape[0]} frames, not one image; save a single frame")
-    return to_dtype(image, torch.uint8, scale=True)
+    with _opened(x) as image:
+        orientation = orientation_of(image)
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph and its preview
+        if frames > 1:
+            raise DataError(f"{x}: an animation of {frames} frames, not one image; save a single frame")
+        pixels = upright_pixels(_rgb(image), orientation)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """Decode an image to uint8 ``(H, W, 3)``."""
+    if image.mode.startswith("I"):  # 16-bit grey
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    image.info.pop("transparency", None)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def image_size(x: str | Path | np.ndarray) -> tuple[int, int]:
-    """Return the ``(height, width)`` in pixels of one image, from the file's header alone.
+    """Return the ``(height, width)`` in pixels of one image as `read_image` gives it, from the file's header alone.
 
     Raises
     ------
     DataError
-        If the file is missing or is not an image.
+        If the file is missing, is not an image or has more than `MAX_PIXELS` pixels.
     """
     if isinstance(x, np.ndarray):
         return x.shape[0], x.shape[1]
-    _require_file(x)
+    size, orientation = stored_frame(x)
+    height, width = upright_sizes(np.array([size]), np.array([orientation]))[0].tolist()
+    return height, width
+
+
+def stored_frame(path: str | Path) -> tuple[tuple[int, int], int]:
+    """Return the ``(height, width)`` of the pixels as they are stored, and the EXIF orientation, 1 to 8."""
+    with _opened(path) as image:
+        return (image.height, image.width), orientation_of(image)
+
+
+def read_frames(paths: Sequence[str], orientation: str) -> Frames:
+    """Return the frames of many images whose annotations count on this orientation."""
+    with ThreadPoolExecutor(8) as pool:  # hides the latency of the disk
+        frames = list(pool.map(stored_frame, paths))
+    sizes = np.array([size for size, _ in frames], dtype=np.int64).reshape(-1, 2)
+    return frames_of(sizes, np.array([turn for _, turn in frames], dtype=np.int64), orientation)
+
+
+def on_stored_pixels(path: str | Path, boxes: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+    """Return the stored ``(height, width)`` of an image, and the boxes on its upright pixels as boxes on those."""
+    size, turn = stored_frame(path)
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return size, stored_boxes(boxes, np.tile(size, (len(boxes), 1)), np.full(len(boxes), turn))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image file and check its header; whatever goes wrong here or in the body names the file in one line."""
+    _require_file(path)
     try:
-        with Image.open(x) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise DataError(f"{x}: not an image that can be read; replace the file or remove its id") from error
-
-
-def image_sizes(paths: Sequence[str]) -> np.ndarray:
-    """Return the ``(height, width)`` of many images, int64 ``(n, 2)``; threads hide the latency of the disk."""
-    with ThreadPoolExecutor(8) as pool:
-        return np.array(list(pool.map(image_size, paths)), dtype=np.int64).reshape(-1, 2)
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.height * image.width > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: has more than {MAX_PIXELS:,} pixels; make the image smaller or cut it up") from error
+    except Exception as error:  # at a damaged file Pillow's decoders raise anything, from SyntaxError to struct.error
+        reason = "not JPEG, PNG, WebP or GIF" if isinstance(error, UnidentifiedImageError) else str(error)[:100]
+        mend = "replace the file, or take it out of the data set"
+        raise DataError(f"{path}: the image does not decode ({reason}); {mend}") from error
 
 
 def store_image(x: str | Path | np.ndarray, target: Path) -> Path:
@@ -90,7 +131,7 @@ def store_image(x: str | Path | np.ndarray, target: Path) -> Path:
     path = target.with_name(target.name + (".png" if isinstance(x, np.ndarray) else Path(x).suffix))
     with atomic_path(path) as temporary:
         if isinstance(x, np.ndarray):
-            temporary.write_bytes(encode_png(read_image(x)).numpy().tobytes())
+            Image.fromarray(read_image(x).permute(1, 2, 0).numpy()).save(temporary, "PNG")
         else:
             shutil.copyfile(x, temporary)
     return path

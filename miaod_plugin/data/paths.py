@@ -1,9 +1,18 @@
 """Where the files of a data set lie: nothing a data file names may lead out of its folder."""
 
 import os
+import re
 from pathlib import Path, PureWindowsPath
 
-from miaod_plugin.errors import DataError
+from miaod_plugin.errors import DataError, shown
+
+# What no name may hold: control characters, line ends, and the halves of characters that UTF-8 cannot write.
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def is_writable(name: str) -> bool:
+    """Whether a name can be written on a line of a text file and read back."""
+    return not _UNWRITABLE.search(name)
 
 
 def path_inside(folder: Path, name: str, source: str | Path) -> Path:
@@ -12,24 +21,31 @@ def path_inside(folder: Path, name: str, source: str | Path) -> Path:
     Raises
     ------
     DataError
-        If `name` is empty, absolute, climbs with ``..``, or reaches another folder through a symbolic link.
+        If `name` is empty, absolute, climbs with ``..``, reaches another folder through a symbolic link, or holds what
+        no text file can.
     """
     windows = PureWindowsPath(name)  # splits at both / and \, and sees drives: what no platform may follow
-    if not name or "\0" in name or windows.anchor or ".." in windows.parts:
-        raise DataError(f"{source}: {name!r} is not a path inside {folder}; use a relative path without '..'")
+    if not name or not is_writable(name) or windows.anchor or ".." in windows.parts:
+        raise DataError(f"{source}: {shown(name)} is not a path inside {folder}; use a relative path without '..'")
     path = folder / name
     if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), "")):
-        raise DataError(f"{source}: {name!r} is a link that leaves {folder}; put the file itself there")
+        raise DataError(f"{source}: {shown(name)} is a link that leaves {folder}; put the file itself there")
     return path
 
 
 def require_folder(folder: Path, layout: str) -> None:
     """Raise a DataError that shows the expected `layout` unless `folder` exists."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected {layout}")
+    if not os.path.isdir(folder):
+        problem = "a file, not a folder" if os.path.isfile(folder) else "no such folder"
+        raise DataError(f"{folder}: {problem}; expected {layout}")
 
 
-def require_file(path: Path, layout: str) -> None:
-    """Raise a DataError that shows the expected `layout` unless the file `path` exists."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected {layout}")
+def read_file(path: Path, layout: str) -> bytes:
+    """Return the content of a file, or raise a DataError that shows the expected `layout`."""
+    if not os.path.isfile(path):
+        problem = "a folder, not a file" if os.path.isdir(path) else "no such file"
+        raise DataError(f"{path}: {problem}; expected {layout}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give a file that can") from error

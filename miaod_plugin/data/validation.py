@@ -5,13 +5,15 @@ once; only a bad one costs Python, to write the line that tells what is wrong wi
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from miaod_plugin.data.detection_data import make_targets
-from miaod_plugin.errors import ConfigError, DataError, did_you_mean
+from miaod_plugin.data.orientation import Frames
+from miaod_plugin.data.paths import is_writable
+from miaod_plugin.errors import ConfigError, DataError, did_you_mean, shown
 
 logger = logging.getLogger("miaod_plugin")
 
@@ -41,25 +43,67 @@ class Described(NamedTuple):
     box: str  # field and value as the file has it
     class_name: str
     image: str
-    hint: str = ""  # what to look at when the box is outside its image
+    hint: str = ""  # what to look at when the box is outside its image, whichever way that is turned
 
 
 def check_on_error(on_error: str) -> None:
     """Raise a ConfigError unless `on_error` is ``"raise"`` or ``"skip"``."""
     if on_error not in ("raise", "skip"):
-        raise ConfigError(f"on_error={on_error!r} is not allowed{did_you_mean(str(on_error), ('raise', 'skip'))}")
+        raise ConfigError(f"on_error={shown(on_error)} is not allowed{did_you_mean(on_error, ('raise', 'skip'))}")
+
+
+def usable_images(
+    frames: Frames, told: np.ndarray, describe: Callable[[int], str], on_error: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Compare the sizes that annotations tell with those of the images: boxes of another size belong elsewhere.
+
+    Parameters
+    ----------
+    frames : Frames
+    told : float ndarray of shape (n_images, 2)
+        Height and width that the annotations tell; NaN or 0 where they do not.
+    describe : callable
+        Names the size in the annotation of an image.
+    on_error : {"raise", "skip"}
+        Raise at the first contradiction, or leave out exactly these images and log a warning for each.
+
+    Returns
+    -------
+    usable : bool ndarray of shape (n_images,)
+    skipped : tuple of str
+        One line for each image that is left out.
+    """
+    contradicted = (np.isfinite(told) & (told > 0)).all(axis=1) & (told != frames.sizes).any(axis=1)
+    skipped = []
+    for row in np.flatnonzero(contradicted).tolist():
+        (height, width), (true_height, true_width) = told[row], frames.sizes[row]
+        problem = f"{describe(row)}: is {width:.10g} x {height:.10g}, but the image is {true_width} x {true_height}"
+        if on_error == "raise":
+            turned = (told[row] == frames.others[row]).all()
+            mend = frames.exif_hint(row) if turned else "fix the one that is wrong or pass on_error='skip'"
+            raise DataError(f"{problem}; {mend}")
+        skipped.append(f"{problem}; left out the image")
+        logger.warning("skipped annotation: %s", skipped[-1])
+    return ~contradicted, tuple(skipped)
 
 
 def usable_boxes(
-    table: BoxTable, sizes: np.ndarray, classes: Sequence[str], describe: Callable[[int], Described], on_error: str
+    table: BoxTable,
+    frames: Frames,
+    images: np.ndarray,
+    classes: Sequence[str],
+    describe: Callable[[int], Described],
+    on_error: str,
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Check every box of a table.
 
     Parameters
     ----------
     table : BoxTable
-    sizes : int64 ndarray of shape (n_images, 2)
-        Height and width of each image, from the images themselves.
+    frames : Frames
+        From the images themselves, whatever the annotations tell.
+    images : bool ndarray of shape (n_images,)
+        Which images are kept; the boxes of others go without a word.
     classes : sequence of str
     describe : callable
         Names the annotation of a table row.
@@ -71,7 +115,7 @@ def usable_boxes(
     keep : int64 ndarray of shape (k,)
         Rows of the usable boxes.
     boxes : float32 ndarray of shape (k, 4)
-        Their boxes, clipped where rounding made them stick out of the image by at most half a pixel.
+        Their boxes on the upright images, clipped where rounding made them stick out by at most half a pixel.
     skipped : tuple of str
         One line for each box that was dropped.
 
@@ -80,38 +124,55 @@ def usable_boxes(
     DataError
         For a bad annotation, when `on_error` is ``"raise"``.
     """
-    limits = np.tile(sizes[:, ::-1], 2)[table.images] if len(sizes) else np.zeros_like(table.boxes)
+    known = np.maximum(table.images, 0)  # what belongs to no image is not usable, whatever the size
+    limits = np.tile(frames.sizes[:, ::-1], 2)[known]
     overhang = np.maximum(-table.boxes, table.boxes - limits)
-    boxes = np.clip(table.boxes, 0, limits).astype(np.float32)
+    boxes = frames.upright(np.clip(table.boxes, 0, limits), known).astype(np.float32)
     finite = np.isfinite(table.boxes).all(axis=1)
     usable = finite & (table.images >= 0) & (table.labels >= 0) & ~table.empty
     # Degenerate is also what float32 cannot tell from an empty box.
     usable &= (overhang <= SLACK).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
 
+    kept = (table.images < 0) | images[known]
     skipped = []
-    for row in np.flatnonzero(~usable):
-        described = describe(int(row))
-        problem, hint = _problem(table, row, finite[row], overhang[row], limits[row], classes, described)
+    for row in np.flatnonzero(~usable & kept).tolist():
+        described = describe(row)
+        problem = _problem(table, row, finite[row], overhang[row], limits[row], described)
         if on_error == "raise":
+            hint = _hint(table, row, overhang[row], frames, classes, described)
             raise DataError(f"{described.where}: {problem}; fix it or pass on_error='skip'{hint}")
         skipped.append(f"{described.where}: {problem}")
         logger.warning("skipped annotation: %s", skipped[-1])
-    keep = np.flatnonzero(usable)
+    keep = np.flatnonzero(usable & kept)
     return keep, boxes[keep], tuple(skipped)
 
 
-def _problem(table, row, finite, overhang, limits, classes, described: Described) -> tuple[str, str]:
-    """Return what is wrong with a bad row, and a hint."""
+def _problem(table, row, finite, overhang, limits, described: Described) -> str:
+    """Return what is wrong with a bad row."""
     if table.images[row] < 0:
-        return f"{described.image} is not among the images", ""
+        return f"{described.image} is not among the images"
     if table.labels[row] < 0:
-        return f"unknown class {described.class_name!r}", did_you_mean(described.class_name, classes)
+        return f"unknown class {shown(described.class_name)}"
     if not finite:
-        return f"{described.box} is not four finite numbers", ""
+        return f"{described.box} is not four finite numbers"
     if not table.empty[row] and (overhang > SLACK).any():
         width, height = limits[:2]
-        return f"{described.box} reaches outside its {width:.0f} x {height:.0f} image", described.hint
-    return f"{described.box} is degenerate: it has no area", ""
+        return f"{described.box} reaches outside its {width:.0f} x {height:.0f} image"
+    return f"{described.box} is degenerate: it has no area"
+
+
+def _hint(table, row, overhang, frames: Frames, classes, described: Described) -> str:
+    """Return what may mend a bad row."""
+    image = table.images[row]
+    if image < 0:
+        return ""
+    if table.labels[row] < 0:
+        return did_you_mean(described.class_name, classes)
+    if table.empty[row] or not (overhang > SLACK).any():
+        return ""
+    limits = np.tile(frames.others[image, ::-1], 2)
+    fits = (np.maximum(-table.boxes[row], table.boxes[row] - limits) <= SLACK).all()
+    return f"; {frames.exif_hint(image)}" if fits else described.hint
 
 
 def group_by_image(n_images: int, images: np.ndarray, columns: dict[str, np.ndarray]) -> np.ndarray:
@@ -127,12 +188,16 @@ def group_by_image(n_images: int, images: np.ndarray, columns: dict[str, np.ndar
 
 def check_class_names(classes: Sequence[str], source: str) -> tuple[str, ...]:
     """Return `classes` as a tuple of distinct names, or raise a DataError that names `source`."""
+    if not isinstance(classes, str | Iterable):
+        raise DataError(f"{source}: classes={shown(classes)} is not a sequence of names")
     classes = (classes,) if isinstance(classes, str) else tuple(classes)
+    seen = set()
     for k, name in enumerate(classes):
-        if not isinstance(name, str) or not name:
-            raise DataError(f"{source}: class {k} is {name!r}; give every class a name")
-        if name in classes[:k]:
-            raise DataError(f"{source}: class {name!r} is listed twice; name each class once")
+        if not isinstance(name, str) or not name.strip() or not is_writable(name):
+            raise DataError(f"{source}: class {k} is {shown(name)}; give every class a name of one line")
+        if name in seen:
+            raise DataError(f"{source}: class {shown(name)} is listed twice; name each class once")
+        seen.add(name)
     return classes
 
 
@@ -154,7 +219,7 @@ def check_targets(y: Sequence[dict | None], n_classes: int) -> None:
         if target is None:
             continue
         if not isinstance(target, dict) or not {"boxes", "labels"} <= target.keys():
-            raise DataError(f"y[{row}] must be None or a dict with 'boxes' and 'labels', not {_short(target)}")
+            raise DataError(f"y[{row}] must be None or a dict with 'boxes' and 'labels', not {shown(target)}")
         boxes, labels = np.asarray(target["boxes"]), np.asarray(target["labels"])
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise DataError(f"y[{row}]['boxes'] has shape {boxes.shape}; it must be (m, 4), also for m = 0")
@@ -164,14 +229,9 @@ def check_targets(y: Sequence[dict | None], n_classes: int) -> None:
                 raise DataError(f"y[{row}]['{field}'] has shape {shape}; it must be {boxes.shape[:1]}, one per box")
         if len(labels) and (labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= n_classes):
             raise DataError(
-                f"y[{row}]['labels'] is {_short(labels.tolist())}; expected integers from 0 to {n_classes - 1}"
+                f"y[{row}]['labels'] is {shown(labels.tolist())}; expected integers from 0 to {n_classes - 1}"
             )
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if not good.all():
             k = int(np.argmin(good))
             raise DataError(f"y[{row}]['boxes'][{k}] is {boxes[k].tolist()}; finite x1 < x2 and y1 < y2 expected")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return " ".join((text if len(text) <= 80 else text[:77] + "...").split())

@@ -1,6 +1,6 @@
 """PASCAL VOC layout: one XML file per image, lists of image ids per split."""
 
-import re
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import IMAGE_SUFFIXES, image_size, image_sizes, store_image
-from miaod_plugin.data.paths import path_inside, require_file, require_folder
+from miaod_plugin.data.images import IMAGE_SUFFIXES, on_stored_pixels, read_frames, store_image
+from miaod_plugin.data.orientation import STORED, check_orientation
+from miaod_plugin.data.paths import path_inside, read_file, require_folder
 from miaod_plugin.data.validation import (
     BoxTable,
     Described,
@@ -19,8 +20,9 @@ from miaod_plugin.data.validation import (
     check_targets,
     group_by_image,
     usable_boxes,
+    usable_images,
 )
-from miaod_plugin.errors import DataError, did_you_mean
+from miaod_plugin.errors import DataError, did_you_mean, shown
 from miaod_plugin.files import atomic_path, write_text
 
 VOC_CLASSES = (
@@ -49,6 +51,7 @@ def load_voc(
     classes: Sequence[str] | None = None,
     one_based: bool = True,
     on_error: str = "raise",
+    orientation: str = STORED,
 ) -> DetectionData:
     """Load one split of a data set in the PASCAL VOC layout.
 
@@ -70,7 +73,12 @@ def load_voc(
         Whether pixels are counted from 1 and inclusive, as in VOC: ``x1 = xmin - 1, x2 = xmax``. With False the numbers
         are taken as they are.
     on_error : {"raise", "skip"}
-        What to do with an annotation that is not usable: raise, or drop that box, log it and list it in `skipped`.
+        What to do with an annotation that is not usable: raise, or drop that box, log it and list it in `skipped`. An
+        image whose ``<size>`` is another than the file's is left out as a whole.
+    orientation : {"stored", "upright"}
+        What the annotations of photographs that are turned by their EXIF orientation count on: the pixels as they are
+        stored, or the upright image, as browsers and most annotation tools show it. The boxes returned lie on upright
+        images in either case, as `read_image` gives them.
 
     Returns
     -------
@@ -82,72 +90,87 @@ def load_voc(
     ------
     DataError
         If a file is missing or malformed, an id is listed twice or leaves the folder, or an annotation is not usable:
-        unknown class, numbers missing, no area, outside its image (whose true size is read from its header).
+        unknown class, numbers missing, no area, outside its image (whose true size is read from its header), or for
+        an image of another ``<size>``.
     """
     check_on_error(on_error)
+    check_orientation(orientation)
     root = Path(root)
     require_folder(root, LAYOUT)
+    years = [years] if isinstance(years, int | str) else years
     prefixes = [f"VOC{str(year).removeprefix('VOC')}" for year in years] if years else [""]
-    paths, ids, files, objects = [], [], [], []
+    paths, ids, files, objects, told = [], [], [], [], []
     for prefix in prefixes:
         folder = root / prefix
         listed = folder / "ImageSets" / "Main" / f"{split}.txt"
         for name in _read_split(folder, split):
             file = path_inside(folder / "Annotations", f"{name}.xml", listed)
-            objects += _read_objects(file, len(ids))
+            annotation = _read_annotation(file)
+            objects += _objects(annotation, len(ids))
+            told.append([_number(_text(annotation, f"size/{side}")) for side in ("height", "width")])
             paths.append(str(_find_image(folder / "JPEGImages", name, listed)))
             ids.append(f"{prefix}/{name}" if len(prefixes) > 1 else name)
             files.append(file)
 
-    classes = check_class_names(classes if classes is not None else sorted({o.name for o in objects}), str(root))
+    frames = read_frames(paths, orientation)
+    usable, left_out = usable_images(frames, np.array(told), lambda row: f"{files[row]}: <size>", on_error)
+    classes = check_class_names(classes if classes is not None else sorted({o.name for o in objects} - {""}), str(root))
     table = _box_table(objects, classes, one_based)
 
     def describe(k: int) -> Described:
         found = objects[k]
-        box = ", ".join(f"{corner}={text or 'missing'}" for corner, text in zip(CORNERS, found.corners, strict=True))
+        box = ", ".join(
+            f"{corner}={text[:20] or 'missing'}" for corner, text in zip(CORNERS, found.corners, strict=True)
+        )
         # Only zeros tell that the file counts from 0; elsewhere the hint would mislead.
         hint = ", or pass one_based=False if its pixels are counted from 0" if (table.boxes[k] == -1).any() else ""
-        return Described(f"{files[found.row]}: object {found.number} ({found.name})", box, found.name, "", hint)
+        return Described(f"{files[found.row]}: object {found.number} ({found.name[:80]})", box, found.name, "", hint)
 
-    keep, boxes, skipped = usable_boxes(table, image_sizes(paths), classes, describe, on_error)
+    keep, boxes, skipped = usable_boxes(table, frames, usable, classes, describe, on_error)
     difficult = np.array([o.difficult for o in objects], dtype=bool)[keep]
     columns = {"boxes": boxes, "labels": table.labels[keep], "difficult": difficult}
     y = group_by_image(len(ids), table.images[keep], columns)
-    return DetectionData(np.array(paths, dtype=str), y, classes, np.array(ids, dtype=str), split, skipped=skipped)
+    data = DetectionData(np.array(paths), y, classes, np.array(ids), split, skipped=left_out + skipped)
+    return data.subset(usable)
 
 
 def _read_split(folder: Path, split: str) -> list[str]:
     """Return the ids of a split file, in its order."""
     lists = folder / "ImageSets" / "Main"
-    if not lists.is_dir():
+    if not os.path.isdir(lists):
         years = sorted(path.name.removeprefix("VOC") for path in folder.glob("VOC*") if path.is_dir())
         mend = f"; pass years={years} to read the years it holds" if years else ""
         raise DataError(f"{lists}: no such folder; expected {LAYOUT}{mend}")
     for required in ("Annotations", "JPEGImages"):
         require_folder(folder / required, LAYOUT)
     file = path_inside(lists, f"{split}.txt", "split")
-    if not file.is_file():
+    if not os.path.exists(file):
         raise DataError(f"{file}: no such split{did_you_mean(split, [path.stem for path in lists.glob('*.txt')])}")
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(file, LAYOUT).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    # An id may hold spaces; class-specific lists add a column of -1, 0 or 1.
-    ids = [re.sub(r"\s+(-1|0|1)$", "", line.strip()) for line in lines if line.strip()]
+    ids = [_image_id(line.strip()) for line in lines if line.strip()]
     seen = set()
     for name in ids:
         if name in seen:
-            raise DataError(f"{file}: image id {name!r} is listed twice; remove one of the lines")
+            raise DataError(f"{file}: image id {shown(name)} is listed twice; remove one of the lines")
         seen.add(name)
     if not ids:
         raise DataError(f"{file}: lists no image ids; expected one per line")
     return ids
 
 
+def _image_id(line: str) -> str:
+    """Return the id on a line: an id may hold spaces, and class-specific lists add a column of -1, 0 or 1."""
+    columns = line.rsplit(maxsplit=1)
+    return columns[0] if len(columns) == 2 and columns[1] in ("-1", "0", "1") else line
+
+
 def _find_image(folder: Path, name: str, listed: Path) -> Path:
     for suffix in (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)):
         path = path_inside(folder, name + suffix, listed)
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     raise DataError(
         f"{folder / name}.jpg: no such image (nor {', '.join(IMAGE_SUFFIXES[1:])}); add it or remove its id"
@@ -161,17 +184,22 @@ class _NoDoctype(ET.TreeBuilder):
         raise DataError("has a DOCTYPE, which annotations do not need and which may expand without end; remove it")
 
 
-def _read_objects(file: Path, row: int) -> list[_Object]:
-    """Return the objects of one annotation file."""
-    require_file(file, LAYOUT)
+def _read_annotation(file: Path) -> ET.Element:
+    """Return the root element of one annotation file."""
+    content = read_file(file, LAYOUT)
     try:
-        annotation = ET.fromstring(file.read_bytes(), parser=ET.XMLParser(target=_NoDoctype()))
+        annotation = ET.fromstring(content, parser=ET.XMLParser(target=_NoDoctype()))
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
     except (ET.ParseError, LookupError, ValueError) as error:
         raise DataError(f"{file}: not well-formed XML ({error}); fix the file or remove its id") from error
     if annotation.tag != "annotation":
-        raise DataError(f"{file}: its root element is <{annotation.tag}>, not <annotation>; is this a VOC file?")
+        raise DataError(f"{file}: its root element is {shown(annotation.tag)}, not 'annotation'; is this a VOC file?")
+    return annotation
+
+
+def _objects(annotation: ET.Element, row: int) -> list[_Object]:
+    """Return the objects of the annotation of image `row`."""
     objects = []
     for number, element in enumerate(annotation.iterfind("object"), start=1):
         corners = tuple(_text(element, f"bndbox/{corner}") for corner in CORNERS)
@@ -204,8 +232,9 @@ def _number(text: str) -> float:
 def write_voc(data: DetectionData, folder: str | Path) -> None:
     """Write a data set in the PASCAL VOC layout, with pixels counted from 1 as in VOC.
 
-    `load_voc` then gives the same images, ids, boxes and labels. Several splits may share a folder if their ids differ.
-    Images in memory become PNG, image files are copied. VOC has no crowds: ``iscrowd`` becomes ``difficult``.
+    `load_voc` then gives the same images, ids, boxes and labels. In the files, boxes count on the pixels as they are
+    stored. Several splits may share a folder if their ids differ. Images in memory become PNG, image files are copied.
+    VOC has no crowds: ``iscrowd`` becomes ``difficult``.
 
     Raises
     ------
@@ -230,10 +259,10 @@ def _annotation(image: Path, target: dict, classes: tuple[str, ...], name: str) 
     annotation = ET.Element("annotation")
     ET.SubElement(annotation, "filename").text = image.name
     size = ET.SubElement(annotation, "size")
-    height, width = image_size(image)
+    (height, width), boxes = on_stored_pixels(image, target["boxes"])
     for field, value in (("width", width), ("height", height), ("depth", 3)):
         ET.SubElement(size, field).text = str(value)
-    boxes = np.asarray(target["boxes"], dtype=np.float64).reshape(-1, 4) + np.array([1, 1, 0, 0])
+    boxes = boxes + np.array([1, 1, 0, 0])
     ignored = np.asarray(target.get("difficult", np.zeros(len(boxes)))) + np.asarray(target.get("iscrowd", 0))
     for box, label, ignore in zip(boxes, target["labels"], ignored, strict=True):
         if (box[2:] <= box[:2]).any():

@@ -25,8 +25,8 @@ def save_voc(root: Path, images: dict[str, list[tuple]], split: str = "trainval"
     for name, objects in images.items():
         save_image(root / "JPEGImages" / f"{name}{suffix}")
         text = "".join(OBJECT.format(name=cls, box=box, difficult=difficult) for cls, box, difficult in objects)
-        # The <filename> and <size> are wrong on purpose: neither may be believed.
-        head = "<filename>elsewhere.jpg</filename><size><width>9999</width><height>9999</height></size>"
+        # The <filename> is wrong on purpose: it may not be believed.
+        head = "<filename>elsewhere.jpg</filename>"
         (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{head}{text}</annotation>")
     (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in images))
     return root
@@ -37,7 +37,7 @@ def save_coco(root: Path, annotations: list[dict], images=("b.jpg", "a.jpg"), ca
     for name in images:
         save_image(root / "images" / name)
     content = {
-        "images": [{"id": 10 + k, "file_name": name, "width": 9999, "height": 9999} for k, name in enumerate(images)],
+        "images": [{"id": 10 + k, "file_name": name, "width": 40, "height": 30} for k, name in enumerate(images)],
         "annotations": [{"id": k, **annotation} for k, annotation in enumerate(annotations)],
         "categories": [{"id": key, "name": name} for key, name in categories],
     }

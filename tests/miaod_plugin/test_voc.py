@@ -129,7 +129,7 @@ LAUGHS = "".join(f'<!ENTITY l{k} "{f"&l{k - 1};" * 10}">' for k in range(1, 12))
         ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>', "DOCTYPE"),
         ("<annotation><object></annotation>", "not well-formed XML"),
         ("", "not well-formed XML"),
-        ("<html/>", "root element is <html>"),
+        ("<html/>", "root element is 'html'"),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -174,7 +174,7 @@ def test_repeated_ids_wrong_images_and_wrong_options_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"on_error='skp' is not allowed; did you mean 'skip'"):
         load_voc(root, on_error="skp")
     (root / "JPEGImages" / "a.jpg").write_text("not an image")
-    with pytest.raises(DataError, match=r"a.jpg: not an image"):
+    with pytest.raises(DataError, match=r"a.jpg: the image does not decode"):
         load_voc(root)
 
 

@@ -1,0 +1,160 @@
+"""Photographs that a camera took turned: in memory pixels, sizes and boxes are upright, whatever the files count on."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from data_files import OBJECT
+from PIL import Image, ImageOps
+
+from miaod_plugin.data import image_size, load_coco, load_voc, read_image, write_coco, write_voc
+from miaod_plugin.errors import ConfigError, DataError
+
+ORIENTATIONS = range(1, 9)
+HEIGHT, WIDTH = 30, 40
+OBJECT_BOX = (5, 3, 17, 12)  # of the only bright pixels, on the stored image
+
+
+def save_photograph(path, orientation: int, suffix: str = ".png", **options) -> np.ndarray:
+    """Write an image whose pixels are stored turned, and return them as they are stored."""
+    pixels = np.random.default_rng(0).integers(0, 100, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    x1, y1, x2, y2 = OBJECT_BOX
+    pixels[y1:y2, x1:x2] += 150
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path.with_suffix(suffix), exif=exif, **options)
+    return pixels
+
+
+def bright_box(pixels: np.ndarray) -> list[int]:
+    """Return the box around the bright pixels of an image ``(H, W, 3)``."""
+    rows, columns = (np.flatnonzero((pixels >= 150).all(axis=2).any(axis=axis)) for axis in (1, 0))
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+def save_voc(root, orientation: int, box, size: tuple | None = None, **options):
+    """Write one photograph with a box as VOC counts it, and the ``<size>`` (height, width) if it is given."""
+    save_photograph(root / "JPEGImages" / "a", orientation, **options)
+    text = OBJECT.format(name="dog", box=(box[0] + 1, box[1] + 1, *box[2:]), difficult=0)
+    if size is not None:
+        text += f"<size><height>{size[0]}</height><width>{size[1]}</width></size>"
+    for name, content in {
+        "Annotations/a.xml": f"<annotation>{text}</annotation>",
+        "ImageSets/Main/all.txt": "a",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+def save_coco(root, orientation: int, box, size: tuple | None = None):
+    save_photograph(root / "images" / "a", orientation)
+    entry = {"id": 1, "file_name": "a.png", **(dict(zip(("height", "width"), size, strict=True)) if size else {})}
+    bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    content = {
+        "images": [entry],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": bbox}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (root / "instances_all.json").write_text(json.dumps(content))
+    return root / "instances_all.json", root / "images"
+
+
+def load(kind: str, root, exif: int, box, size=None, **options):
+    if kind == "voc":
+        return load_voc(save_voc(root, exif, box, size), "all", **options)
+    return load_coco(*save_coco(root, exif, box, size), **options)
+
+
+both_kinds = pytest.mark.parametrize("kind", ["voc", "coco"])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_pixels_and_size_are_upright_as_pillow_turns_them(tmp_path, orientation, suffix):
+    save_photograph(tmp_path / "a", orientation, suffix)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}").permute(1, 2, 0).numpy(), upright)
+    assert image_size(tmp_path / f"a{suffix}") == upright.shape[:2]
+
+
+@both_kinds
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_boxes_on_stored_pixels_lie_on_the_same_object_of_the_upright_image(tmp_path, kind, orientation):
+    data = load(kind, tmp_path, orientation, OBJECT_BOX, (HEIGHT, WIDTH))
+    assert data.y[0]["boxes"].tolist() == [bright_box(read_image(data.X[0]).permute(1, 2, 0).numpy())]
+
+
+@both_kinds
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_boxes_drawn_upright_stay_as_they_are(tmp_path, kind, orientation):
+    save_photograph(tmp_path / "a", orientation)
+    upright = read_image(tmp_path / "a.png").permute(1, 2, 0).numpy()
+    box = bright_box(upright)
+    data = load(kind, tmp_path / "data", orientation, box, upright.shape[:2], orientation="upright")
+    assert data.y[0]["boxes"].tolist() == [box]
+
+
+@both_kinds
+@pytest.mark.parametrize(
+    ("orientation", "size", "mend"), [("stored", (40, 30), "upright"), ("upright", (30, 40), "stored")]
+)
+def test_a_size_that_tells_of_the_other_orientation_is_refused_with_exif_and_the_mend(
+    tmp_path, kind, orientation, size, mend
+):
+    with pytest.raises(
+        DataError, match=f"a.* is {size[1]} x {size[0]}, but .* EXIF orientation 6: pass orientation='{mend}'"
+    ):
+        load(kind, tmp_path, 6, (5, 3, 17, 12), size, orientation=orientation)
+
+
+@both_kinds
+def test_a_box_drawn_upright_that_leaves_the_stored_image_is_refused_with_exif_and_the_mend(tmp_path, kind):
+    with pytest.raises(DataError, match=r"outside its 40 x 30 image.*EXIF orientation 8: pass orientation='upright'"):
+        load(kind, tmp_path, 8, (5, 3, 17, 38))
+    with pytest.raises(DataError, match=r"outside its 40 x 30 image; fix it or pass on_error='skip'$"):
+        load(kind, tmp_path, 3, (5, 3, 17, 38))
+
+
+@both_kinds
+def test_an_image_of_another_size_than_its_annotation_tells_is_refused_or_left_out(tmp_path, kind, caplog):
+    with pytest.raises(DataError, match=r"is 20 x 15, but the image is 40 x 30; fix the one .* on_error='skip'"):
+        load(kind, tmp_path, 1, OBJECT_BOX, (15, 20))
+    with caplog.at_level(logging.WARNING, logger="miaod_plugin"):
+        data = load(kind, tmp_path, 1, OBJECT_BOX, (15, 20), on_error="skip")
+    assert len(data) == 0 and len(data.skipped) == 1 and data.skipped[0].endswith("left out the image")
+
+
+@both_kinds
+@pytest.mark.parametrize("size", [None, (0, 0), (0, 40), ("", "")])
+def test_a_size_that_an_annotation_leaves_out_is_no_contradiction(tmp_path, kind, size):
+    assert len(load(kind, tmp_path, 6, OBJECT_BOX, size)) == 1
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_what_is_written_counts_on_stored_pixels_as_the_loaders_expect(tmp_path, orientation):
+    data = load("voc", tmp_path / "in", orientation, OBJECT_BOX)
+    write_voc(data, tmp_path / "voc")
+    write_coco(data, tmp_path / "coco")
+    for again in (
+        load_voc(tmp_path / "voc", "all"),
+        load_coco(tmp_path / "coco" / "instances_all.json", tmp_path / "coco" / "images" / "all"),
+    ):
+        assert again.y[0]["boxes"].tolist() == data.y[0]["boxes"].tolist() and image_size(again.X[0]) == image_size(
+            data.X[0]
+        )
+
+
+def test_a_damaged_exif_tag_or_an_unknown_orientation_turns_nothing(tmp_path):
+    pixels = save_photograph(tmp_path / "a", 9)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").permute(1, 2, 0).numpy(), pixels)
+    Image.fromarray(pixels).save(tmp_path / "b.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png").permute(1, 2, 0).numpy(), pixels)
+
+
+def test_an_orientation_that_is_not_known_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="orientation='uprigt' is not allowed; did you mean 'upright'"):
+        load("voc", tmp_path, 1, OBJECT_BOX, orientation="uprigt")
