@@ -91,7 +91,7 @@ def _look_at(estimator, paths: list[str], heatmap: bool) -> tuple[list, dict[str
         reducers["tops"] = lambda outputs: [
             {name: heat.max() for name, heat in maps.items()} for maps in miaod_maps(outputs, estimator.options_)
         ]
-    found, tops, broken = [], {}, {}
+    found, tops, broken = {}, {}, {}
 
     def leave_out(k: int, error: DataError) -> None:
         broken[paths[k]] = error
@@ -99,11 +99,11 @@ def _look_at(estimator, paths: list[str], heatmap: bool) -> tuple[list, dict[str
     with progress_bar("images") as show:
         show(0, len(X))
         for indices, rows in estimator.map_batches(X, reducers, leave_out):
-            found += to_found(X[indices], rows, rows.get("uncertainty"))
+            found |= zip(indices.tolist(), to_found(X[indices], rows, rows.get("uncertainty")), strict=True)
             for image in rows.get("tops", []):
                 tops = {name: max(float(top), tops.get(name, 0.0)) for name, top in image.items()}
-            show(int(indices[-1]) + 1, len(X))
-    return found, tops, broken
+            show(len(found) + len(broken), len(X))
+    return [found[k] for k in sorted(found)], tops, broken
 
 
 def _picture(estimator, image, threshold: float, tops: dict[str, float]):

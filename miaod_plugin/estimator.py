@@ -29,7 +29,7 @@ from miaod_plugin.parameters import (
     Whole,
     check_arguments,
 )
-from miaod_plugin.pool import check_images, map_batches, stack_rows
+from miaod_plugin.pool import check_images, map_batches, stack_rows, warn_of_size
 from miaod_plugin.progress import Progress
 from miaod_plugin.randomness import seed_of, seeded
 from miaod_plugin.registry import DETECTORS, find
@@ -186,6 +186,7 @@ class ObjectDetector(BaseEstimator):
         unlabeled = self._choose_unlabeled(unlabeled, len(X), seed)
         with seeded(seed):
             self.network_ = self._build_network().to(self._device(), memory_format=torch.channels_last)
+        warn_of_size(self.network_, X)
         self._train(X, y, unlabeled, self._rounds(len(X), len(unlabeled)), seed)
         return self
 
@@ -252,7 +253,9 @@ class ObjectDetector(BaseEstimator):
             What each reducer made of them.
         """
         check_is_fitted(self, "network_")
-        return map_batches(self.network_, check_images(X), reducers, self.score_batch_size, self.num_workers, on_broken)
+        X = check_images(X)
+        warn_of_size(self.network_, X)
+        return map_batches(self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken)
 
     def save(self, path) -> None:
         """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON."""

@@ -80,7 +80,7 @@ class PatientDetector:
         if not new:
             return
         broken: dict[int, DataError] = {}
-        saved = time.monotonic()
+        done, saved = len(X) - len(new), time.monotonic()
         try:
             for batch, rows in self.estimator.map_batches(X[new], reducers, on_broken=broken.__setitem__):
                 for name, question in questions.items():
@@ -88,7 +88,8 @@ class PatientDetector:
                 if time.monotonic() - saved >= SAVE_EVERY:
                     self.rows.save()
                     saved = time.monotonic()
-                self.on_progress(len(X) - len(new) + int(batch[-1]) + 1, len(X))
+                done += len(batch)
+                self.on_progress(done + len(broken), len(X))
         finally:
             self.rows.save()
         if broken:

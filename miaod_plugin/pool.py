@@ -1,7 +1,9 @@
 """One batched pass over a pool of images, whatever its size."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 
 import numpy as np
@@ -9,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from miaod_plugin.data import make_targets, read_image
+from miaod_plugin.data import image_size, make_targets, read_image
 from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
 from miaod_plugin.errors import DataError
 
 WAITING = 4  # batches of bytes, as much memory as one batch of floats
+TOO_LARGE = 16  # times the pixels that a detector is made for
 
 
 class PoolImages(Dataset):
@@ -108,6 +111,25 @@ def _reduce(network: DetectionNetwork, images: list[Tensor], reducers: Mapping) 
         return {name: _to_cpu(reducer(outputs)) for name, reducer in reducers.items()}
     finally:
         network.train(was_training)
+
+
+def warn_of_size(network: DetectionNetwork, X: np.ndarray) -> None:
+    """Warn where images are out of all proportion to those that the detector is made for, by the size of a few."""
+    made_for = network.detector.made_for
+    if made_for is None or not len(X):
+        return
+    sizes = []
+    for row in np.linspace(0, len(X) - 1, min(len(X), 9)).astype(int):
+        with suppress(DataError):  # said where the image is read
+            sizes.append(image_size(X[row]))
+    times = float(np.median([height * width for height, width in sizes] or [0])) / made_for**2
+    if times > TOO_LARGE:
+        warnings.warn(
+            f"images have {times:.0f} times the pixels that this detector is made for, {made_for} x {made_for}, and as"
+            " many times the instances: it will be slow and find small objects alone; choose one that resizes images,"
+            " such as retinanet_mobilenet_v2_fpn or retinanet_resnet50_fpn, or make the images smaller",
+            stacklevel=3,
+        )
 
 
 def check_images(X) -> np.ndarray:

@@ -65,11 +65,15 @@ class Detector(nn.Module, ABC):
         By default there are C logits and each class has a sigmoid of its own.
     supervised_only : bool
         The detector keeps its instances to itself, so that MI-AOD cannot train it.
+    made_for : int or None
+        Side in pixels of the images it is made for, where it takes images at the size they have: instances, time and
+        memory grow with an image, and its anchors do not. ``None`` where it resizes them.
     """
 
     num_classes: int
     background: bool = False
     supervised_only: bool = False
+    made_for: int | None = None
 
     @abstractmethod
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:

@@ -247,7 +247,8 @@ def retinanet_tiny(
 ) -> RetinaNetDetector:
     """Return a RetinaNet for images of 64 to 128 pixels that trains from scratch in seconds on two CPU cores.
 
-    Images are used at the size they have. Pyramid levels have strides 8, 16, 32 and anchors of about 2 to 3 strides.
+    It is not for photographs: images are used at the size they have, so that time and memory grow with their pixels,
+    and objects are sought at 14 to 80. Pyramid levels have strides 8, 16, 32 and anchors of about 2 to 3 strides.
 
     Parameters
     ----------
@@ -264,6 +265,7 @@ def retinanet_tiny(
         anchor_generator=AnchorGenerator(sizes, ((0.65, 1.0, 1.55),) * len(sizes)),
         **POSTPROCESSING,
     )
+    detector.made_for = 128
     # BatchNorm needs more than one cell in the coarsest map of a single image, hence the multiple of 64
     detector.retinanet.transform = AsIs(
         min_size=1, max_size=1, image_mean=(0.5, 0.5, 0.5), image_std=(0.25, 0.25, 0.25), size_divisible=64
