@@ -2,7 +2,7 @@
 
 Nothing passes from cycle to cycle in memory: a cycle reads what the last one wrote. Training leaves a file behind that
 says that it is done, and what follows always uses the saved model, so that a cycle that was stopped anywhere and
-started again ends with the same bits.
+started again ends with the same result, on a CPU with the same bits.
 """
 
 import csv

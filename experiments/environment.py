@@ -8,6 +8,7 @@ from importlib.metadata import version
 import torch
 
 from miaod_plugin.experiments.layout import Run
+from miaod_plugin.experiments.workers import threads_of_each
 from miaod_plugin.files import write_text
 
 PACKAGES = ("miaod-plugin", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "modAL-python", "pycocotools")
@@ -25,9 +26,24 @@ def environment(run: Run) -> dict:
         "cores": os.cpu_count(),
         "gpus": gpus,
         "cuda": torch.version.cuda if gpus else None,
+        "driver": _driver(),
+        "numerics": numerics(),
         "device": "cuda" if config.device == "auto" and gpus else config.device.replace("auto", "cpu"),
         "jobs": config.jobs,
-        "threads": config.threads or max(1, (os.cpu_count() or 1) // config.jobs),
+        "threads": threads_of_each(config),
+    }
+
+
+def numerics() -> dict:
+    """Return what decides how exact and how repeatable torch computes; all but the first two matter to GPUs alone."""
+    return {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn": torch.backends.cudnn.version(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }
 
 
@@ -43,6 +59,15 @@ def environments(run: Run) -> list[dict]:
     """Return every environment that the run was started in, the first one first."""
     path = run.root / "environment.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def _driver() -> str | None:
+    """Return the line in which NVIDIA's driver tells its version, where it is loaded."""
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+            return " ".join(file.readline().partition(":")[2].split())
+    except OSError:
+        return None
 
 
 def _cpu() -> str:

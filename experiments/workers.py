@@ -21,6 +21,7 @@ from miaod_plugin.experiments.cycle import Experiment, run_cycle
 from miaod_plugin.experiments.datasets import load_data
 from miaod_plugin.experiments.layout import Cell, Run, write_json
 from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.threads import passive_waiting, usable_cores
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,12 @@ class Failure:
 
 def threads_of_each(config: ExperimentConfig) -> int:
     """Return how many threads torch may use in each worker."""
-    return config.threads or max(1, (os.cpu_count() or 1) // config.jobs)
+    return config.threads or max(1, usable_cores() // config.jobs)
+
+
+def device_of(worker: int, device: str, n_gpus: int) -> str:
+    """Return where a worker computes: its GPU where there are several, dealt out in turn, unless one is named."""
+    return f"cuda:{worker % n_gpus}" if n_gpus > 1 and device in ("auto", "cuda") else device
 
 
 class Workers:
@@ -56,12 +62,16 @@ class Workers:
         self._others = set(multiprocessing.active_children())
         threads = threads_of_each(run.config)
         self._pool = ProcessPoolExecutor(
-            run.config.jobs, mp_context=context, initializer=_start, initargs=(run, threads, self._messages)
+            run.config.jobs,
+            mp_context=context,
+            initializer=_start,
+            initargs=(run, threads, context.Value("i", 0), self._messages),
         )
 
     def submit(self, cell: Cell) -> Future:
         """Start a cell; the future's result is None or a `Failure`."""
-        return self._pool.submit(_run, cell)
+        with passive_waiting():  # it may start a worker
+            return self._pool.submit(_run, cell)
 
     def messages(self) -> list[Progress]:
         """Return the progress reported since the last call."""
@@ -85,14 +95,18 @@ _experiment: Experiment
 _send = None
 
 
-def _start(run: Run, threads: int, messages) -> None:
-    """Prepare a worker process."""
+def _start(run: Run, threads: int, started, messages) -> None:
+    """Prepare a worker process; `started` counts those before it."""
     global _experiment, _send
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # denormal floats slow training on CPUs down many times
     logging.getLogger("miaod_plugin").setLevel(logging.ERROR)  # the parent has named every skipped annotation
+    with started.get_lock():
+        worker, started.value = started.value, started.value + 1
+    device = device_of(worker, run.config.device, torch.cuda.device_count())
+    run.config = run.config.model_copy(update={"device": device})
     train, test = load_data(run.config)
     _experiment, _send = Experiment(run.config, run, train, test), messages.put
 

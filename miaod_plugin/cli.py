@@ -14,6 +14,7 @@ from miaod_plugin.cli_images import evaluate, train
 from miaod_plugin.cli_predict import predict
 from miaod_plugin.cli_rank import rank
 from miaod_plugin.errors import MiaodError
+from miaod_plugin.threads import share_cores
 
 # Plain text throughout: an error is one line, not a box.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -202,6 +203,7 @@ def _download(folders, root: Path, url_base: str | None, tree: str) -> None:
 
 def main() -> None:
     """Run the command; what the user got wrong ends in one line and exit status 2, a full or locked disk in 1."""
+    share_cores()
     try:
         app()
     except MiaodError as error:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from miaod_plugin.data import image_size, make_targets, read_image
 from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
 from miaod_plugin.errors import DataError
+from miaod_plugin.threads import warn_of_waiting
 
 WAITING = 4  # batches of bytes, as much memory as one batch of floats
 TOO_LARGE = 16  # times the pixels that a detector is made for
@@ -50,6 +51,8 @@ def map_batches(
     """
     if not len(X):
         raise DataError("X: there is no image in the pool")
+    if next(network.parameters()).device.type == "cpu":
+        warn_of_waiting(torch.get_num_threads())
     loader = DataLoader(
         PoolImages(X),
         batch_size,

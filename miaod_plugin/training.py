@@ -1,7 +1,7 @@
 """Training: MI-AOD's rounds, from label-set training to the adversarial minimising and maximising rounds.
 
 Everything random in a step (its images, flips, dropout) follows from the seed and the step's number alone, so a
-training that was cut off goes on from its last checkpoint to the very same result.
+training that was cut off goes on from its last checkpoint to the same result, on a CPU to the last bit.
 """
 
 import math
@@ -19,6 +19,7 @@ from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs, group
 from miaod_plugin.errors import TrainingError
 from miaod_plugin.options import MIAODOptions
 from miaod_plugin.randomness import seed_torch, unchanged_random_state
+from miaod_plugin.threads import warn_of_waiting
 
 # What the softmax over the instances acts on, by MI-AOD's option `attention`.
 ATTENTION = {"level": "probability", "image": "logit"}
@@ -73,6 +74,8 @@ def train(
     """
     total = sum(stage.steps for stage in rounds)
     device = next(network.parameters()).device
+    if device.type == "cpu":
+        warn_of_waiting(torch.get_num_threads())
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = new_optimizer(trainable, settings)
     start, means = checkpoint.restore(network, optimizer) if checkpoint else (0, {})
