@@ -21,7 +21,6 @@ from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.splits import initial_rows
 from miaod_plugin.experiments.trainings import (
     adapting_steps,
-    check_trainings,
     labelled_images,
     make_estimator,
     make_strategy,
@@ -70,7 +69,6 @@ def show_plan(config: ExperimentConfig, out: str | Path = "runs", console: Conso
         As `run_experiment`, but for a missing data set for which ``data.sizes`` stands in.
     """
     console = console or Console()
-    check_trainings(config)
     run, pool = Run(config, out), describe_pool(config)
     console.print(cycles_table(run, pool), highlight=False, soft_wrap=True)
     with console.status("measuring a few steps of each training"):

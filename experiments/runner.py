@@ -21,7 +21,6 @@ from miaod_plugin.experiments.progress import Display
 from miaod_plugin.experiments.report import write_report
 from miaod_plugin.experiments.results import collect, results_table, score_name, write_results
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.experiments.trainings import check_trainings
 from miaod_plugin.experiments.workers import Failure, Workers
 
 
@@ -57,8 +56,7 @@ def run_experiment(
     experiment = Experiment(config, run, train, test)
     begun_with = {"train": describe(train), "test": describe(test)}
     begun_with |= {f"initial.seed{seed}": describe(train, experiment.initial_set(seed)) for seed in config.seeds}
-    check_trainings(config)
-    total_steps = sum(experiment.steps(cell) for cell in trained_cells(run))  # refuses bad training parameters
+    total_steps = sum(experiment.steps(cell) for cell in trained_cells(run))
     if fresh or not run.begun():
         decode_all(train, test)
     with run.locked():

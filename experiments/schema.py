@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from os.path import exists  # False for names that no file can have, where Path.exists raises
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from miaod_plugin.experiments.refusals import first_line
 from miaod_plugin.experiments.sections import (
     FULL_SUPERVISION,
     MIAOD,
@@ -20,19 +21,22 @@ from miaod_plugin.experiments.sections import (
     Arm,
     Budget,
     Coco,
-    Count,
     Detector,
     Digits,
     Evaluation,
     Name,
+    Place,
     Published,
     Section,
-    UnknownKeyError,
     Voc,
-    refuse_unknown,
+    WrongKeyError,
+    check_keys,
+    check_values,
+    options_of,
 )
 from miaod_plugin.experiments.yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
-from miaod_plugin.options import miaod_options
+from miaod_plugin.options import MIAODOptions
+from miaod_plugin.parameters import Count, Seed, Whole
 
 # Parameters of the estimators that an experiment decides elsewhere, or that differ between trainings and cycles.
 SET_BY_THE_RUNNER = {
@@ -41,29 +45,48 @@ SET_BY_THE_RUNNER = {
 }  # fmt: skip
 COMMON_PARAMETERS = set(ObjectDetector().get_params()) - SET_BY_THE_RUNNER
 MIAOD_PARAMETERS = set(MIAODDetector().get_params()) - set(ObjectDetector().get_params())
+MOST_CELLS = 100_000
 
 
 class ExperimentConfig(Section):
     """An experiment: arms x seeds x budgets on one data set with one detector."""
 
     name: Name
+    """Of the run's folder under --out."""
     data: Annotated[Digits | Voc | Coco, Field(discriminator="kind")]
+    """The data set."""
     detector: Detector
+    """What is trained."""
     arms: Annotated[list[Arm], Field(min_length=1)]
-    budgets: Annotated[list[Count], Field(min_length=1)]  # labelled in all, by cycle; the first is drawn at random
-    budget: Budget = Budget()  # what the budgets count
-    initial: str | None = None  # a split file, `{seed}` in its name, instead of drawing the first budget at random
-    full_supervision: bool = False  # also train the supervised recipe on all images, once a seed, as the reference
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    training: dict[str, Any] = Field(default_factory=dict)  # parameters that ObjectDetector and MIAODDetector share
-    miaod: dict[str, Any] = Field(default_factory=dict)  # parameters that only MIAODDetector has
-    variants: dict[Name, dict[str, Any]] = Field(default_factory=dict)  # those that differ, under a training's own name
+    """What is compared: each a way to train and a way to pick the next images."""
+    budgets: Annotated[list[Count], Field(min_length=1)]
+    """What is labelled in all, by cycle, rising; the first is drawn at random."""
+    budget: Budget = Budget()
+    """What the budgets count."""
+    initial: Place | None = None
+    """A file of image names, with {seed} in its name, instead of drawing the first budget; see `miaod splits`."""
+    full_supervision: bool = False
+    """Also train the supervised recipe on all images, once a seed, as the reference."""
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    """Every arm runs once with each."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of every training."""
+    miaod: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of MI-AOD training alone."""
+    variants: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    """More trainings for arms: those of MI-AOD with the parameters that differ, by name."""
     evaluation: Evaluation = Evaluation()
-    published: list[Published] = Field(default_factory=list)  # curves to draw beside the run's own
-    on_error: Literal["raise", "skip"] = "raise"  # a bad annotation stops the run, or is skipped with a warning
+    """How detections on the test images are scored."""
+    published: list[Published] = Field(default_factory=list)
+    """Curves to draw beside the run's own."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What a bad annotation does: stop the run, or be left out with a warning."""
     device: str = "auto"
-    jobs: Count = 1  # worker processes
-    threads: Count | None = None  # torch threads of each worker; the machine's cores shared out when left out
+    """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    jobs: Annotated[int, Whole(1, 1024)] = 1
+    """Worker processes."""
+    threads: Annotated[int, Whole(1, 1024)] | None = None
+    """Torch threads of each worker; the machine's cores shared out when left out."""
     _source: str = PrivateAttr("experiment")
 
     @property
@@ -74,8 +97,8 @@ class ExperimentConfig(Section):
     @field_validator("device")
     @classmethod
     def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|(cuda|mps)(:\d+)?", device):
-            raise ValueError(f"{device!r} is not a device; give 'auto', 'cpu', 'cuda', 'cuda:1', ...")
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+            raise ValueError(f"{shown(device)} is not a device; give 'auto', 'cpu', 'cuda', 'cuda:1', ...")
         return device
 
     @field_validator("training")
@@ -83,31 +106,36 @@ class ExperimentConfig(Section):
     def _common(cls, parameters: dict) -> dict:
         if own := sorted(parameters.keys() & MIAOD_PARAMETERS):
             raise ValueError(f"{own[0]!r} is a parameter of MI-AOD alone; write it under 'miaod'")
-        return refuse_unknown(parameters, COMMON_PARAMETERS, "key")
+        check_keys(parameters, COMMON_PARAMETERS, "key")
+        check_values(parameters, ObjectDetector)
+        return parameters
 
     @field_validator("miaod")
     @classmethod
     def _own(cls, parameters: dict) -> dict:
         if common := sorted(parameters.keys() & COMMON_PARAMETERS):
             raise ValueError(f"{common[0]!r} is common to all trainings; write it under 'training'")
-        refuse_unknown(parameters, MIAOD_PARAMETERS, "key")
-        if not isinstance(options := parameters.get("options") or {}, dict):
-            raise ValueError(f"options: {options!r} is not a mapping of names to values")
-        miaod_options(parameters.get("mode", "improved"), options)
+        check_keys(parameters, MIAOD_PARAMETERS, "key")
+        check_values(parameters, MIAODDetector)
+        options = parameters.get("options") or {}
+        check_keys(options, options_of(MIAODOptions), "option of MI-AOD", "options.")
+        check_values(options, MIAODOptions, "options.")
         return parameters
 
     @field_validator("variants")
     @classmethod
     def _variants(cls, variants: dict[str, dict]) -> dict[str, dict]:
+        built_in = [SUPERVISED, MIAOD, SUPERVISED_TWO_HEADS, FULL_SUPERVISION]
         for name, parameters in variants.items():
-            if name in (SUPERVISED, MIAOD, SUPERVISED_TWO_HEADS, FULL_SUPERVISION):
-                raise UnknownKeyError(name, "this training is built in; give the variant another name")
+            if name.lower() in built_in:
+                raise WrongKeyError(name, "this training is built in; give the variant another name")
             try:
                 cls._own(parameters)
-            except UnknownKeyError as error:
-                raise UnknownKeyError(f"{name}.{error.key}", str(error)) from None
+            except WrongKeyError as error:
+                raise WrongKeyError(f"{name}.{error.key}", str(error)) from None
             except ValueError as error:
-                raise UnknownKeyError(name, str(error)) from None
+                raise WrongKeyError(name, str(error)) from None
+        _refuse_alike(list(variants), "variant")
         return variants
 
     @field_validator("budgets")
@@ -127,6 +155,7 @@ class ExperimentConfig(Section):
     @classmethod
     def _distinct_arms(cls, arms: list[Arm]) -> list[Arm]:
         _refuse_repeated([arm.name for arm in arms], "arm name")
+        _refuse_alike([arm.name for arm in arms], "arm name")
         return arms
 
     @model_validator(mode="after")
@@ -134,22 +163,36 @@ class ExperimentConfig(Section):
         known = {SUPERVISED, MIAOD, *self.variants}
         for number, arm in enumerate(self.arms):
             if arm.training not in known:
-                message = f"unknown training {arm.training!r}{did_you_mean(arm.training, known)}"
-                raise UnknownKeyError(f"arms.{number}.training", message)
+                message = f"unknown training {shown(arm.training)}{did_you_mean(arm.training, known)}"
+                raise WrongKeyError(f"arms.{number}.training", message)
         return self
 
     @model_validator(mode="after")
     def _initial_images(self) -> "ExperimentConfig":
         if self.initial is not None and self.budget.unit != "images":
-            raise UnknownKeyError("initial", f"is for budgets that count images, not {self.budget.unit}")
+            raise WrongKeyError("initial", f"is for budgets that count images, not {self.budget.unit}")
+        return self
+
+    @model_validator(mode="after")
+    def _few_cells(self) -> "ExperimentConfig":
+        if (cells := len(self.arms) * len(self.seeds) * len(self.budgets)) > MOST_CELLS:
+            raise ValueError(f"arms x seeds x budgets are {cells:,} cells; {MOST_CELLS:,} are the most")
         return self
 
 
 def _refuse_repeated(values: list, what: str) -> list:
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ValueError(f"{what} {repeated[0]!r} appears twice; each must be different")
+        raise ValueError(f"{what} {shown(repeated[0])} appears twice; each must be different")
     return values
+
+
+def _refuse_alike(names: list[str], what: str) -> None:
+    """Refuse names of folders that are the same where upper and lower case are."""
+    by_folder: dict[str, str] = {}
+    for name in names:
+        if (other := by_folder.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"{what}s {shown(other)} and {shown(name)} differ in case only, as folders may not")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -174,7 +217,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     try:
         config = ExperimentConfig.model_validate(_resolve_paths(raw, path.parent))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_line(error)}") from None
+        raise ConfigError(f"{path}: {first_line(error, ExperimentConfig)}") from None
     config._source = str(path)
     return config
 
@@ -226,42 +269,3 @@ def _resolve_paths(raw: dict, folder: Path) -> dict:
         if not exists(first) and exists(folder / first):
             resolved["initial"] = str(folder / initial)
     return resolved
-
-
-def _first_line(error: ValidationError) -> str:
-    """Return 'key.path: what is wrong; what is allowed' for the first problem, and how many more there are."""
-    problem = error.errors(include_url=False)[0]
-    location = [part for part in problem["loc"] if part not in ("digits", "voc", "coco")]
-    cause = problem.get("ctx", {}).get("error")
-    if problem["type"] == "extra_forbidden":
-        message = f"unknown key{did_you_mean(str(location[-1]), _keys_at(problem['loc'][:-1]))}"
-    elif isinstance(cause, UnknownKeyError):
-        within = ["options"] if location and location[0] in ("arms", "detector") else []
-        location, message = [*location, *within, cause.key], str(cause)
-    elif cause is not None:
-        message = str(cause)
-    elif problem["type"] == "missing":
-        message = "this key is missing"
-    else:
-        message = f"got {shown(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    where = ".".join(str(part) for part in location)
-    return f"{where}: {message}{more}" if where else f"{message}{more}"
-
-
-def _keys_at(location: Sequence) -> set[str]:
-    """Return the keys allowed at a location that pydantic reports (list indices and union tags included)."""
-    model: Any = ExperimentConfig
-    for part in location:
-        if isinstance(part, int):
-            continue
-        if isinstance(model, type) and issubclass(model, Section):
-            model = model.model_fields[part].annotation
-            while args := [arg for arg in get_args(model) if arg is not type(None)]:
-                if len(args) > 1 and all(isinstance(arg, type) and issubclass(arg, Section) for arg in args):
-                    break  # the union of data sets: the next part is its tag
-                model = args[0]
-        else:
-            by_tag = {get_args(one.model_fields["kind"].annotation)[0]: one for one in get_args(model)}
-            model = by_tag[part]
-    return set(model.model_fields)

@@ -1,16 +1,30 @@
-"""The sections of an experiment YAML."""
+"""The sections of an experiment YAML. The text under a field is its entry in the reference, `miaod config`."""
 
 import inspect
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from miaod_plugin.errors import did_you_mean
+from miaod_plugin.data.digits import ClassCount, ImageSize, Imbalance, MostObjects, ObjectSize, check_sizes
+from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from miaod_plugin.parameters import (
+    Count,
+    FilePath,
+    FolderName,
+    Names,
+    NonNegative,
+    Number,
+    Seed,
+    Several,
+    Whole,
+    wrong_argument,
+)
 from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
 
-# Names become folder names.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]*$")]
-Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, FolderName()]
+Place = Annotated[str, FilePath()]
+ClassNames = Annotated[list[str], Names(numbers=False)]
 
 
 # How an arm's detector may be trained; the runner makes the last two where they are called for.
@@ -19,26 +33,46 @@ SUPERVISED_TWO_HEADS = "supervised-two-heads"  # labelled images only, for a str
 FULL_SUPERVISION = "full-supervision"  # all images labelled, trained as the supervised arms are
 
 
-class UnknownKeyError(ValueError):
-    """A key in a free-form section that nothing takes: reported as 'section.key', like pydantic's own."""
+SET_ELSEWHERE = ("num_classes", "random_state")  # by the data and by the seeds
+
+
+class WrongKeyError(ValueError):
+    """A key or value inside a free-form section that is refused: reported as 'section.key', like pydantic's own."""
 
     def __init__(self, key: str, message: str):
         super().__init__(message)
         self.key = key
 
 
-def refuse_unknown(given: dict, known: set[str], what: str) -> dict:
-    """Return `given` if all its keys are known, or name the first that is not."""
+def check_keys(given: dict, known: Iterable[str], what: str, where: str = "") -> None:
+    """Raise a `WrongKeyError` that names the first key, after `where`, that is not known."""
     for key in given:
         if key not in known:
-            raise UnknownKeyError(str(key), f"unknown {what}{did_you_mean(str(key), known)}")
-    return given
+            raise WrongKeyError(f"{where}{key}", f"unknown {what}{did_you_mean(key, known)}")
+
+
+def check_values(given: dict, function: Callable, where: str = "") -> None:
+    """Raise a `WrongKeyError` that names the first value, after `where`, that `function` does not take."""
+    if wrong := wrong_argument(function, given):
+        raise WrongKeyError(f"{where}{wrong[0]}", wrong[1])
+
+
+def options_of(function: Callable) -> dict[str, inspect.Parameter]:
+    """Return what an experiment may set of a detector's factory or of a strategy, by name."""
+    parameters = inspect.signature(function).parameters.items()
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {name: one for name, one in parameters if one.kind not in kinds and name not in SET_ELSEWHERE}
+
+
+def takes_any(function: Callable) -> bool:
+    """Whether a function takes keyword arguments that its signature does not name."""
+    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values())
 
 
 class Section(BaseModel):
     """A part of an experiment file: no other keys, no other types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -46,28 +80,50 @@ def _as_tuple(value: Any) -> Any:
 
 
 class Digits(Section):
-    """Digit scenes drawn from a seed; `train` and `test` are numbers of images."""
+    """Digit scenes drawn from a seed."""
 
     kind: Literal["digits"]
+    """Handwritten digits over photographs, made in seconds; see `make_digit_scenes`."""
     train: Count
+    """Training images: the pool."""
     test: Count
-    n_classes: Annotated[int, Field(ge=1, le=10)] = 5
-    image_size: Annotated[int, Field(ge=32)] = 64
-    object_size: tuple[Count, Count] = (16, 40)
-    max_objects: Count = 6
-    imbalance: Annotated[float, Field(ge=1.0)] = 1.0
-    random_state: int = 0
+    """Test images."""
+    n_classes: ClassCount = 5
+    """The digits 0 to n_classes - 1."""
+    image_size: ImageSize = 64
+    """Height and width in pixels."""
+    object_size: ObjectSize = (16, 40)
+    """Smallest and largest length of the longer side of a digit, in pixels."""
+    max_objects: MostObjects = 6
+    """An image has 0 to max_objects objects, equally likely."""
+    imbalance: Imbalance = 1.0
+    """How many times as frequent class 0 is as the last class."""
+    random_state: Seed = 0
+    """Seed of the scenes."""
 
     _tuple = field_validator("object_size", mode="before")(_as_tuple)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Digits":
+        try:
+            check_sizes(self.train, self.image_size, self.object_size)
+            check_sizes(self.test, self.image_size, self.object_size)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 class Sizes(Section):
     """What `miaod run --dry-run` plans with where the data set is not at hand; where it is, it must agree."""
 
     train: Count
+    """Training images."""
     test: Count
-    image: tuple[Count, Count]  # (height, width) in pixels
-    boxes: Count | None = None  # of all training images; needed for budgets that count them
+    """Test images."""
+    image: Annotated[tuple, Several(Annotated[int, Whole(1, 65_536)], 2)]
+    """Height and width in pixels."""
+    boxes: Count | None = None
+    """Boxes of all training images; needed for budgets that count them."""
 
     _tuple = field_validator("image", mode="before")(_as_tuple)
 
@@ -75,44 +131,62 @@ class Sizes(Section):
 class VocPart(Section):
     """A file of ``ImageSets/Main``, of one or several years."""
 
-    split: str
-    years: list[int] | None = None
+    split: Place
+    """The file's name without .txt, such as trainval."""
+    years: list[Annotated[int, Whole(1, 9999)]] | None = None
+    """Of which folders VOC<year>, such as [2007, 2012]; left out where `root` is itself such a folder."""
 
 
 class Voc(Section):
-    """PASCAL VOC layout: `root` holds VOC2007, VOC2012, ..., or is itself one such folder when `years` is left out."""
+    """PASCAL VOC layout."""
 
     kind: Literal["voc"]
-    root: str
+    """Annotations, ImageSets and JPEGImages, as PASCAL VOC has them."""
+    root: Place
+    """The folder that holds VOC2007, VOC2012, ..., or is itself one of them."""
     train: VocPart
+    """Training images: the pool."""
     test: VocPart
-    classes: list[str] | None = None
+    """Test images."""
+    classes: ClassNames | None = None
+    """Class names in label order; those of the training part when left out."""
     one_based: bool = True
+    """Whether the top left pixel is (1, 1), as in PASCAL VOC itself, or (0, 0)."""
     sizes: Sizes | None = None
+    """What to plan with while the data set is not at hand."""
 
 
 class CocoPart(Section):
     """A JSON of annotations and the folder of its images."""
 
-    annotations: str
-    images: str
+    annotations: Place
+    """The JSON file."""
+    images: Place
+    """The folder of its images."""
 
 
 class Coco(Section):
     """COCO JSON: an annotation file and an image folder for each part."""
 
     kind: Literal["coco"]
+    """Annotations as JSON, as COCO has them."""
     train: CocoPart
+    """Training images: the pool."""
     test: CocoPart
-    classes: list[str] | None = None
+    """Test images."""
+    classes: ClassNames | None = None
+    """Class names in label order; the categories of the training part when left out."""
     sizes: Sizes | None = None
+    """What to plan with while the data set is not at hand."""
 
 
 class Detector(Section):
     """A registered detector, or one of torchvision's, and its options."""
 
     name: str
+    """A registered detector, or torchvision:NAME."""
     options: dict[str, Any] = {}
+    """The detector's own; `miaod config NAME` lists them."""
 
     @field_validator("name")
     @classmethod
@@ -122,20 +196,21 @@ class Detector(Section):
 
     @model_validator(mode="after")
     def _known_options(self) -> "Detector":
-        parameters = inspect.signature(find(DETECTORS, self.name)).parameters.values()
-        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
-            known = {parameter.name for parameter in parameters} - {"num_classes"}
-            refuse_unknown(self.options, known, f"option of detector {self.name!r}")
+        _check_options(find(DETECTORS, self.name), self.options, f"detector {self.name!r}")
         return self
 
 
 class Arm(Section):
     """One line of the comparison: how the detector is trained, and how the next images are picked."""
 
-    training: str  # supervised, miaod, or one of the experiment's variants of MI-AOD training
+    training: str
+    """supervised, miaod, or one of the experiment's variants of MI-AOD training."""
     strategy: str
+    """A registered query strategy."""
     options: dict[str, Any] = {}
-    name: Name = ""  # "training+strategy" unless given
+    """The strategy's own; `miaod config NAME` lists them."""
+    name: Name = ""
+    """Of the arm's folder and curves; TRAINING+STRATEGY when left out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -148,22 +223,30 @@ class Arm(Section):
     @classmethod
     def _registered(cls, name: str) -> str:
         if name not in registered(STRATEGIES):
-            raise ValueError(f"unknown strategy {name!r}{did_you_mean(name, registered(STRATEGIES))}")
+            raise ValueError(f"unknown strategy {shown(name)}{did_you_mean(name, registered(STRATEGIES))}")
         return name
 
     @model_validator(mode="after")
     def _known_options(self) -> "Arm":
-        known = set(find(STRATEGIES, self.strategy)().get_params()) - {"random_state"}
-        refuse_unknown(self.options, known, f"option of strategy {self.strategy!r}")
+        _check_options(find(STRATEGIES, self.strategy), self.options, f"strategy {self.strategy!r}")
         return self
+
+
+def _check_options(function: Callable, options: dict[str, Any], what: str) -> None:
+    if not takes_any(function):
+        check_keys(options, options_of(function), f"option of {what}", "options.")
+    check_values(options, function, "options.")
 
 
 class Budget(Section):
     """What the numbers under `budgets` count: images, boxes, or the seconds that annotating them takes."""
 
     unit: Literal["images", "boxes", "seconds"] = "images"
-    per_image: Annotated[float, Field(ge=0.0)] | None = None  # seconds to look an image through
-    per_box: Annotated[float, Field(ge=0.0)] | None = None  # seconds to draw a box
+    """What a budget is spent on."""
+    per_image: NonNegative | None = None
+    """Seconds to look an image through, with unit seconds; 7.8 when left out."""
+    per_box: NonNegative | None = None
+    """Seconds to draw a box, with unit seconds; 25.5 when left out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -195,14 +278,18 @@ class Evaluation(Section):
     """How detections on the test images are scored."""
 
     metric: Literal["voc_11point", "voc_area", "coco"] = "voc_11point"
+    """Mean AP at IoU 0.5 by the 11 points of VOC 2007 or by the area under the curve, or COCO's."""
 
 
 class Published(Section):
     """A curve from the literature, drawn beside the run's own."""
 
     label: str
+    """What the legend says."""
     images: Annotated[list[Count], Field(min_length=1)]
-    ap: list[Annotated[float, Field(ge=0.0, le=100.0)]]  # percent, one for each number of images
+    """Numbers of labelled images."""
+    ap: list[Annotated[float, Number(0, 100)]]
+    """Percent, one for each number of images."""
 
     @model_validator(mode="after")
     def _pairs(self) -> "Published":

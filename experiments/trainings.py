@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from miaod_plugin import MIAODDetector, ObjectDetector
-from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.sections import FULL_SUPERVISION, SUPERVISED, SUPERVISED_TWO_HEADS, Arm
 from miaod_plugin.query import QueryStrategy
@@ -84,15 +83,6 @@ def make_estimator(
     if not has_two_heads(training):
         return ObjectDetector(**_shared(config) | own | {"max_steps": steps})
     return MIAODDetector(**_shared(config) | _miaod_parameters(config, training) | own | {"max_steps": steps})
-
-
-def check_trainings(config: ExperimentConfig) -> None:
-    """Raise a ConfigError that names the variant whose parameters `MIAODDetector` does not take."""
-    for name in config.variants:
-        try:
-            MIAODDetector(**_shared(config) | _miaod_parameters(config, name)).total_steps(1, 1)
-        except ConfigError as error:
-            raise ConfigError(f"{config.source}: variants.{name}: {error}") from None
 
 
 def _miaod_parameters(config: ExperimentConfig, training: str) -> dict:

@@ -5,6 +5,7 @@ The same declaration refuses a wrong argument, a wrong value in an experiment fi
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -87,9 +88,10 @@ class Number(Constraint):
 
 @dataclass(frozen=True)
 class Names(Constraint):
-    """Different names in an order, as text or numbers."""
+    """Different names in an order, as text or where `numbers` is set as whole numbers."""
 
     most: int = 10_000
+    numbers: bool = True
 
     @property
     def words(self) -> str:
@@ -98,9 +100,44 @@ class Names(Constraint):
     def accepts(self, value: object) -> bool:
         if not isinstance(value, list | tuple | np.ndarray) or not 1 <= np.size(value) == len(value) <= self.most:
             return False
-        if not all(isinstance(name, str | int | np.integer) and not isinstance(name, bool) for name in value):
+        kinds = str | int | np.integer if self.numbers else str
+        if not all(isinstance(name, kinds) and not isinstance(name, bool) for name in value):
             return False
         return len({str(name) for name in value}) == len(value)
+
+
+@dataclass(frozen=True)
+class FilePath(Constraint):
+    """A path that a file system can have."""
+
+    longest_name: int = 240  # bytes of one name: file systems take 255, less what is added to temporary files
+
+    @property
+    def words(self) -> str:
+        return f"a path whose names have at most {self.longest_name} bytes"
+
+    def accepts(self, value: object) -> bool:
+        if not isinstance(value, str) or not value or len(value) > 4000 or not value.isprintable():
+            return False
+        return all(len(name.encode()) <= self.longest_name for name in value.split("/"))
+
+
+@dataclass(frozen=True)
+class FolderName(Constraint):
+    """A name that a folder can have on every system."""
+
+    longest: int = 200
+    reserved = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
+
+    @property
+    def words(self) -> str:
+        kinds = "letters, digits and + _ . -"
+        return f"1 to {self.longest} {kinds}, a letter or digit first, no dot last, and no name reserved by Windows"
+
+    def accepts(self, value: object) -> bool:
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+_.-]*", value):
+            return False
+        return len(value) <= self.longest and value[-1] != "." and not self.reserved.fullmatch(value)
 
 
 @dataclass(frozen=True)
@@ -220,5 +257,4 @@ def checked(function: Callable) -> Callable:
         check_arguments(function, signature.bind(*args, **kwargs).arguments)
         return function(*args, **kwargs)
 
-    call.checked = True
     return call

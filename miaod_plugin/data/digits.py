@@ -27,16 +27,22 @@ BATCH = 256  # images made at once: few Python steps, little memory
 MOST_PIXELS = 1024  # side of an image
 MOST_BYTES = 16 << 30  # of all images
 
+ClassCount = Annotated[int, Whole(1, 10)]
+ImageSize = Annotated[int, Whole(10, MOST_PIXELS)]
+ObjectSize = Annotated[Sequence[int], Several(Annotated[int, Whole(8, MOST_PIXELS)], 2)]
+MostObjects = Annotated[int, Whole(0, 1000)]
+Imbalance = Annotated[float, Number(1, 1e6)]
+
 
 @checked
 def make_digit_scenes(
     n_images: Count,
     split: Literal["train", "test"] = "train",
-    n_classes: Annotated[int, Whole(1, 10)] = 5,
-    image_size: Annotated[int, Whole(10, MOST_PIXELS)] = 64,
-    object_size: Annotated[Sequence[int], Several(Annotated[int, Whole(8, MOST_PIXELS)], 2)] = (16, 40),
-    max_objects: Annotated[int, Whole(0, 1000)] = 6,
-    imbalance: Annotated[float, Number(1, 1e6)] = 1.0,
+    n_classes: ClassCount = 5,
+    image_size: ImageSize = 64,
+    object_size: ObjectSize = (16, 40),
+    max_objects: MostObjects = 6,
+    imbalance: Imbalance = 1.0,
     random_state: Seed | None = 0,
 ) -> DetectionData:
     """Make images with handwritten digits and their boxes.

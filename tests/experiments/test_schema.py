@@ -8,6 +8,7 @@ from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments import schema
 from miaod_plugin.experiments.schema import load_config
 
+VOC = {"kind": "voc", "root": "x", "train": {"split": "a"}, "test": {"split": "b"}}
 SHIPPED = sorted(Path(schema.__file__).parent.glob("*.yaml"))
 
 
@@ -35,10 +36,10 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
         ({"data": {**TINY["data"], "n_clases": 3}}, "data.n_clases: unknown key; did you mean 'n_classes'?"),
         (
             {"data": {**TINY["data"], "n_classes": 11}},
-            "data.n_classes: got 11; input should be less than or equal to 10",
+            "data.n_classes: 11 is not allowed; give a whole number from 1 to 10",
         ),
         ({"data": {"kind": "voc", "root": "x", "train": {"splitt": "a"}, "test": {"split": "b"}}}, "data.train.split"),
-        ({"data": {"kind": "imagenet"}}, "data: "),
+        ({"data": {"kind": "imagenet"}}, "data.kind: 'imagenet' is not known; give 'digits', 'voc', 'coco'"),
         ({"detector": {"name": "retinanet_tinny"}}, "detector.name: unknown detector 'retinanet_tinny'; did you mean"),
         (
             {"arms": [{"training": "supervised", "strategy": "entropie"}]},
@@ -52,32 +53,101 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
             {"arms": [{"training": "supervized", "strategy": "random"}]},
             "arms.0.training: unknown training 'supervized'; did you mean 'supervised'?",
         ),
-        ({"miaod": {"mode": "faithfull"}}, "miaod: mode: 'faithfull' is not known; did you mean 'faithful'?"),
+        ({"miaod": {"mode": "faithfull"}}, "miaod.mode: 'faithfull' is not allowed; give 'improved' or 'faithful'"),
         ({"variants": {"miaod": {}}}, "variants.miaod: this training is built in"),
         ({"variants": {"x": {"round": 1}}}, "variants.x.round: unknown key; did you mean 'rounds'?"),
         ({"variants": {"x": {"batch_size": 1}}}, "variants.x: 'batch_size' is common to all trainings"),
         (
             {"variants": {"x": {"options": {"attention": "levels"}}}},
-            "variants.x: options.attention: 'levels' is not allowed; give 'level' or 'image'",
+            "variants.x.options.attention: 'levels' is not allowed; give 'level' or 'image'",
         ),
         ({"variants": {"../x": {}}}, "variants."),
         ({"arms": [{"training": "supervised"}]}, "arms.0.strategy: this key is missing"),
-        ({"arms": [{"training": "supervised", "strategy": "random", "name": "../x"}]}, "arms.0.name: got '../x'"),
+        (
+            {"arms": [{"training": "supervised", "strategy": "random", "name": "../x"}]},
+            "arms.0.name: '../x' is not allowed; give 1 to 200 letters, digits and",
+        ),
         ({"arms": [{"training": "miaod", "strategy": "random"}] * 2}, "arms: arm name 'miaod+random' appears twice"),
         ({"budgets": [4, 4]}, "budgets: 4 follows 4; budgets must increase"),
-        ({"budgets": [0, 4]}, "budgets.0: got 0; input should be greater than or equal to 1"),
+        ({"budgets": [0, 4]}, "budgets.0: 0 is not allowed; give a whole number from 1 to 1,000,000,000"),
         ({"budgets": []}, "budgets: got []"),
         ({"budget": {"unit": "box"}}, "budget.unit: got 'box'; input should be 'images', 'boxes' or 'seconds'"),
         ({"budget": {"unit": "boxes", "per_box": 3.0}}, "budget: per_image and per_box belong to 'unit: seconds'"),
-        ({"budget": {"unit": "seconds", "per_box": -3.0}}, "budget.per_box: got -3.0; input should be greater than"),
+        (
+            {"budget": {"unit": "seconds", "per_box": -3.0}},
+            "budget.per_box: -3.0 is not allowed; give a number from 0 on",
+        ),
         ({"seeds": [1, 1]}, "seeds: seed 1 appears twice"),
         ({"seeds": 3}, "seeds: got 3; input should be a valid list"),
         (
             {"evaluation": {"metric": "voc"}},
             "evaluation.metric: got 'voc'; input should be 'voc_11point', 'voc_area' or",
         ),
-        ({"jobs": True}, "jobs: got True; input should be a valid integer"),
+        ({"jobs": True}, "jobs: True is not allowed; give a whole number from 1 to 1,024"),
         ({"name": None}, "name: this key is missing"),
+        ({"name": "x" * 201}, "name: 'xxx"),
+        (
+            {"name": "x."},
+            "name: 'x.' is not allowed; give 1 to 200 letters, digits and + _ . -, a letter or digit first",
+        ),
+        ({"name": ".."}, "name: '..' is not allowed"),
+        ({"name": "NUL.txt"}, "name: 'NUL.txt' is not allowed"),
+        ({"name": 2}, "name: 2 is not allowed"),
+        (
+            {"arms": [{"training": "miaod", "strategy": "random", "name": name} for name in ("One", "one")]},
+            "arms: arm names 'One' and 'one' differ in case only",
+        ),
+        ({"variants": {"X": {}, "x": {}}}, "variants: variants 'X' and 'x' differ in case only"),
+        ({"variants": {"Supervised": {}}}, "variants.Supervised: this training is built in"),
+        ({"variants": {"con": {}}}, "variants.con: 'con' is not allowed"),
+        (
+            {"training": {"learning_rate": "fast"}},
+            "training.learning_rate: 'fast' is not allowed; give a number from 0",
+        ),
+        ({"training": {"max_steps": 1.5}}, "training.max_steps: 1.5 is not allowed; give a whole number from 1 to"),
+        ({"training": {"optimizer": "adam"}}, "training.optimizer: 'adam' is not allowed; give 'sgd' or 'adamw'"),
+        ({"training": {"num_workers": 10**6}}, "training.num_workers: 1000000 is not allowed"),
+        ({"training": ["batch_size"]}, "training: got ['batch_size']; input should be a valid dictionary"),
+        ({"miaod": {"rounds": None}}, "miaod.rounds: None is not allowed; give a whole number from 0 to"),
+        ({"miaod": {"options": {"top_k": 5.5}}}, "miaod.options.top_k: 5.5 is not allowed; give a whole number from 1"),
+        ({"miaod": {"options": {"topk": 5}}}, "miaod.options.topk: unknown option of MI-AOD; did you mean 'top_k'?"),
+        ({"miaod": {"options": [1]}}, "miaod.options: [1] is not allowed; give a mapping of names to values or None"),
+        ({"variants": {"x": {"mode": 3}}}, "variants.x.mode: 3 is not allowed"),
+        (
+            {"detector": {"name": "retinanet_tiny", "options": {"width": 10**9}}},
+            "detector.options.width: 1000000000 is not allowed; give a whole number from 1 to 512",
+        ),
+        (
+            {"detector": {"name": "retinanet_tiny", "options": {"num_classes": 3}}},
+            "detector.options.num_classes: unknown option of detector 'retinanet_tiny'",
+        ),
+        (
+            {"detector": {"name": "retinanet_resnet50_fpn", "options": {"image_mean": [0.5]}}},
+            "detector.options.image_mean: [0.5] is not allowed; give 3 values, each a finite number",
+        ),
+        (
+            {"arms": [{"training": "miaod", "strategy": "miaod", "options": {"top_k": "all"}}]},
+            "arms.0.options.top_k: 'all' is not allowed",
+        ),
+        ({"data": {**TINY["data"], "object_size": [16, 63]}}, "data: object_size: (16, 63) must rise"),
+        (
+            {"data": {**TINY["data"], "train": 10**8}},
+            "data: n_images: 100000000 images of 64 pixels are more than 16 GiB",
+        ),
+        ({"data": {**TINY["data"], "imbalance": "high"}}, "data.imbalance: 'high' is not allowed"),
+        ({"data": {"train": 1}}, "data: the key 'kind' is missing"),
+        ({"data": {**VOC, "root": "x" * 300}}, "data.root: 'xxx"),
+        (
+            {"data": {**VOC, "train": {"split": "a", "years": 2007}}},
+            "data.train.years: got 2007; input should be a valid",
+        ),
+        ({"data": {**VOC, "classes": ["a", "a"]}}, "data.classes: ['a', 'a'] is not allowed; give a sequence of 1 to"),
+        ({"data": {**VOC, "classes": [1]}}, "data.classes: [1] is not allowed"),
+        ({"initial": "x/" * 2_001}, "initial: 'x/x/"),
+        ({"device": "meta"}, "device: 'meta' is not a device"),
+        ({"device": "mps"}, "device: 'mps' is not a device"),
+        ({"seeds": [2**32]}, "seeds.0: 4294967296 is not allowed; give a whole number from 0 to 4,294,967,295"),
+        ({"seeds": list(range(200)), "budgets": list(range(1, 201))}, "arms x seeds x budgets are 120,000 cells"),
     ],
 )
 def test_a_wrong_experiment_is_refused_in_one_line_with_file_and_key(tmp_path, changes, message):
