@@ -57,6 +57,16 @@ class Comparison:
         return sorted({row["cycle"] for row in self.rows})
 
     @property
+    def scored(self) -> set[str]:
+        """The arms that have a score: none has, where the test images hold no objects."""
+        return {row["arm"] for row in self.rows if statistics.known(row[self.score])}
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there is another arm whose curve is complete for a seed where the reference's is."""
+        return any(need["n"] for arm, need in self.saved(self.x).items() if arm != self.reference)
+
+    @property
     def few(self) -> bool:
         """Whether there are so few seeds that charts show their range: an interval of them would run off the chart."""
         return len(self.seeds) < statistics.ENOUGH_SEEDS
@@ -74,7 +84,7 @@ class Comparison:
             points = [
                 (own[x], own[self.score])
                 for own in self.rows
-                if (own["arm"], own["cycle"]) == (row["arm"], row["cycle"]) and own[self.score] is not None
+                if (own["arm"], own["cycle"]) == (row["arm"], row["cycle"]) and statistics.known(own[self.score])
             ]
             table[row["arm"]].append(row | {"points": points})
         return table

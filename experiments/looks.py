@@ -26,6 +26,12 @@ SHAPES = (
 )
 
 
+def short(name: str, most: int) -> str:
+    """Return a name of at most `most` characters: what is too long loses its middle, as ends tell arms apart."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
+
+
 def apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float] | None:
     """Move the places of labels apart, as little as possible (least squares), and into ``low..high``.
 

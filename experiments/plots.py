@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from miaod_plugin.experiments.comparison import Comparison
 from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.looks import LINES, LONGEST_LABEL, MARKERS, apart, colour_of, mark_of
+from miaod_plugin.experiments.looks import LINES, LONGEST_LABEL, MARKERS, apart, colour_of, mark_of, short
 from miaod_plugin.files import atomic_path
 
 MEAN = {"linewidth": 1.8, "markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
@@ -23,7 +23,8 @@ def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) ->
 
     Means over seeds, bars for their 95 % intervals or, of few seeds, their ranges, small markers for the seeds.
     """
-    figure = Figure(figsize=(6.4 * len(compared), 4.4), dpi=200, layout="constrained")
+    most = max(len(comparison.arms) for _, comparison in compared.values())
+    figure = Figure(figsize=(6.4 * len(compared), 4.4 + 0.15 * max(0, most - 6)), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (name, (run, comparison)) in zip(
         figure.subplots(1, len(compared), squeeze=False)[0], compared.items(), strict=True
@@ -32,20 +33,23 @@ def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) ->
         n_seeds = len(comparison.seeds)
         bars = "range" if comparison.few else "95 % interval"
         spread = f"mean and {bars} of {n_seeds} seeds" if n_seeds > 1 else "one seed"
-        legend = {
-            "loc": "lower left",
-            "bbox_to_anchor": (-0.02, 1.0),
-            "ncols": 2,
-            "frameon": False,
-            "handlelength": 3.2,
-        }
-        entries = len(axes.legend(fontsize=9, **legend).get_texts())
-        axes.set_title(f"{name}: {spread}", loc="left", fontsize=10, pad=12 + 14 * ((entries + 1) // 2))
+        rows = _legend(axes)
+        axes.set_title(f"{short(name, 60)}: {spread}", loc="left", fontsize=10, pad=12 + 14 * rows)
     for suffix in ("svg", "png"):
         path = folder / f"curves.{suffix}"
         with atomic_path(path) as temporary, rc_context(REPEATABLE):
             figure.savefig(temporary, metadata={"Date": None} if suffix == "svg" else None)
     return path
+
+
+def _legend(axes: Axes) -> int:
+    """Put the legend above, in two columns where the names are short enough, and return its number of rows."""
+    lines, names = axes.get_legend_handles_labels()
+    names = [short(name, 64) for name in names]
+    columns = 2 if max(map(len, names), default=0) <= 32 else 1
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0)}
+    axes.legend(lines, names, **place, fontsize=9, ncols=columns, frameon=False, handlelength=3.2)
+    return -(-len(names) // columns)
 
 
 def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
@@ -54,7 +58,7 @@ def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
     shown = [full] * (full is not None) + [ap / 100 for curve in published for ap in curve.ap]
     spreads = []  # the ends of the bars
     amounts = [row[x] for row in comparison.rows]
-    step = 0.012 * (max(amounts) - min(amounts))
+    step = min(0.012, 0.06 / len(comparison.arms)) * (max(amounts) - min(amounts))
     for number, rows in enumerate(comparison.table(x).values()):
         shift = (number - (len(comparison.arms) - 1) / 2) * step
         spreads += _draw_arm(axes, comparison, number, rows, shift)

@@ -18,6 +18,7 @@ from miaod_plugin.experiments.plots import draw_curves
 from miaod_plugin.experiments.results import collect
 from miaod_plugin.experiments.schema import load_config
 from miaod_plugin.experiments.tables import (
+    best,
     breakable,
     interval,
     markdown_table,
@@ -99,7 +100,7 @@ def write_report(
     environment.globals |= {
         "swatch": charts.swatch,
         "seeds": seeds,
-        "best": _best,
+        "best": best,
         "shade": _shade,
         "min_score": MIN_SCORE,
     }
@@ -131,6 +132,7 @@ def _section(run: Run, name: str, comparison: Comparison, train) -> dict:
         "data": read_json(run.root / "data.json"),
         "unfinished": len(cells) - finished,
         "cells": len(cells),
+        "waiting": [arm.name for arm in run.config.arms if arm.name not in comparison.scored],
         "note": statistics.seeds_note(len(comparison.seeds)),
         "headings": headings(run, comparison),
         "curves": _curves(run, comparison),
@@ -163,11 +165,6 @@ def headings(run: Run, comparison: Comparison) -> list[str]:
     return [f"{run.config.budgets[cycle]:,}{suffix}" for cycle in comparison.cycles]
 
 
-def _best(table: dict[str, list[dict]], cycle: int) -> float | None:
-    """Return the largest mean of a cycle."""
-    return max((row["mean"] for rows in table.values() for row in rows if row["cycle"] == cycle), default=None)
-
-
 def _extent(values: Iterable[float | None]) -> tuple[float, float]:
     known = [value for value in values if value is not None] or [0.0]
     return min(known), max(known)
@@ -193,7 +190,9 @@ def _series(comparison: Comparison, x: str) -> list[charts.Series]:
 
 
 def _curves(run: Run | None, comparison: Comparison) -> list[dict]:
-    """Return the learning curves against each amount of labels, in both widths."""
+    """Return the learning curves against each amount of labels, in both widths; none without a score."""
+    if not comparison.scored:
+        return []
     kinds = list(dict.fromkeys([comparison.x, "images", "boxes"]))
     curves = []
     for x in kinds:
@@ -236,9 +235,9 @@ def _bars(comparison: Comparison) -> dict | None:
 
 
 def _differences(run: Run | None, comparison: Comparison) -> dict | None:
-    """Return the plot of paired differences to the reference; None when there is no other arm."""
+    """Return the plot of paired differences to the reference; None when there are none."""
     paired = comparison.paired()
-    if not paired:
+    if not any(row["n"] for rows in paired.values() for row in rows):
         return None
     groups = [*comparison.cycles, "area"]
     looks = {arm: look for look, arm in enumerate(comparison.arms)}

@@ -25,8 +25,13 @@ def seeds_note(n: int) -> str | None:
     return f"only {n} seeds: read intervals and p-values with care" if n < ENOUGH_SEEDS else None
 
 
-def describe(values: Sequence[float]) -> dict:
-    """Mean, standard deviation (n - 1) and 95 % Student t interval of the mean.
+def known(value: float | None) -> bool:
+    """Whether there is a metric: without ground truth it is ``nan``."""
+    return value is not None and not np.isnan(value)
+
+
+def describe(values: Iterable[float | None]) -> dict:
+    """Mean, standard deviation (n - 1) and 95 % Student t interval of the mean of those values that are known.
 
     Returns
     -------
@@ -35,7 +40,7 @@ def describe(values: Sequence[float]) -> dict:
         than five values). Without a value, ``mean`` and the extremes are ``None``; ``sd``, ``low`` and ``high`` with
         fewer than two.
     """
-    values = np.asarray(values, dtype=float)
+    values = np.array([value for value in values if known(value)], dtype=float)
     n = len(values)
     summary = dict.fromkeys(("mean", "sd", "low", "high", "least", "most")) | {"n": n, "few": n < ENOUGH_SEEDS}
     if n:
@@ -244,7 +249,7 @@ def curves_of(rows: Iterable[Row], metric: str, x: str) -> dict[str, dict]:
     curves: dict[str, dict] = {}
     for row in rows:
         seeds = curves.setdefault(row["arm"], {})
-        if row[metric] is not None and not np.isnan(row[metric]):
+        if known(row[metric]):
             seeds.setdefault(row["seed"], {})[row["cycle"]] = (float(row[x]), float(row[metric]))
     return curves
 

@@ -1,7 +1,7 @@
 """How numbers are written in tables, and the results as Markdown for a paper or an issue."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -43,17 +43,16 @@ def _signed(value: float) -> str:
     return "0.0" if text in ("+0.0", f"{MINUS}0.0") else text
 
 
-def saving(need: Mapping, x: str) -> tuple[str, str]:
-    """Return what an arm needs and what that saves, see `savings.labels_saved`: '120' and '40 % (-10 to 90)'."""
+def saving(need: Mapping, x: str) -> tuple[str, str, str]:
+    """Return what an arm needs, see `savings.labels_saved`; what that saves, and the interval: '9', '4 %', '1 to 7'."""
     n = need["n"]
     if need["saved"] is not None:
-        saved = f"{_whole(need['saved'])} %"
-        spread = "" if need["low"] is None else f" ({_whole(need['low'])} to {_whole(need['high'])})"
-        return f"{need[x]:,.0f}", saved + spread
+        spread = "" if need["low"] is None else f"{_whole(need['low'])} to {_whole(need['high'])}"
+        return f"{need[x]:,.0f}", f"{_whole(need['saved'])} %", spread
     for count, words in ((need["never"], "not reached"), (need["at_start"], "from the start")):
         if count:
-            return (words if count == n else f"{words} in {count} of {n} seeds"), NONE
-    return NONE, NONE
+            return (words if count == n else f"{words} in {count} of {n} seeds"), NONE, ""
+    return NONE, NONE, ""
 
 
 def _whole(share: float) -> str:
@@ -71,6 +70,18 @@ def p_value(value: float | None) -> str:
     if value is None:
         return "no test"
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
+
+
+def best(rows: Sequence[Mapping]) -> list[Mapping]:
+    """Return those of described means that are the largest; none where all are equal.
+
+    Fewer seeds than others have may be just the good ones: such a mean is not compared.
+    """
+    n = max((row["n"] for row in rows), default=0)
+    compared = [row for row in rows if row["n"] == n and n]
+    most = max((row["mean"] for row in compared), default=None)
+    largest = [row for row in compared if row["mean"] == most]
+    return largest if len(largest) < len(compared) else []
 
 
 def breakable(text: str) -> Markup:

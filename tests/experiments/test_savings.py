@@ -70,7 +70,7 @@ def test_noise_never_makes_the_reference_save_labels_over_itself():
 def test_where_a_curve_begins_above_the_target_the_need_is_unknown():
     above = saved([(0.1, 0.2, 0.3, 0.3, 0.35)], [(0.4, 0.5, 0.6, 0.7, 0.8)])
     assert (above["at_start"], above["never"], above["images"], above["saved"]) == (1, 0, None, None)
-    assert saving(above, "images") == ("from the start", "\N{EN DASH}")
+    assert saving(above, "images") == ("from the start", "\N{EN DASH}", "")
 
 
 def test_a_reference_that_ends_no_higher_than_it_begins_gives_no_saving():
@@ -84,7 +84,7 @@ def test_a_reference_that_ends_no_higher_than_it_begins_gives_no_saving():
 def test_an_arm_that_never_gets_there_saves_nothing():
     never = saved([(0.1, 0.2, 0.3, 0.4, 0.5)], [(0.1, 0.2, 0.3, 0.3, 0.3)])
     assert (never["never"], never["images"], never["saved"]) == (1, None, None)
-    assert saving(never, "images") == ("not reached", "\N{EN DASH}")
+    assert saving(never, "images") == ("not reached", "\N{EN DASH}", "")
 
 
 def test_the_interval_is_students_over_seeds_paired_by_seed():
@@ -94,7 +94,7 @@ def test_the_interval_is_students_over_seeds_paired_by_seed():
     shares = [0.6, 0.4, 0.2]
     low, high = stats.t.interval(0.95, 2, np.mean(shares), stats.sem(shares))
     assert (one["images"], one["saved"], one["low"], one["high"]) == pytest.approx((30, 0.4, low, high))
-    assert saving(one, "images") == ("30", "40 % (\N{MINUS SIGN}10 to 90)")
+    assert saving(one, "images") == ("30", "40 %", "\N{MINUS SIGN}10 to 90")
 
 
 def test_nobody_saves_more_than_everything():
@@ -107,7 +107,7 @@ def test_one_seed_that_does_not_get_there_leaves_no_mean_over_the_others():
     random = [(0.1, 0.2, 0.3, 0.4, 0.5)] * 3
     some = saved(random, [(0.1, 0.5, 0.6, 0.7, 0.8), (0.1, 0.5, 0.6, 0.7, 0.8), (0.1, 0.2, 0.3, 0.3, 0.3)])
     assert (some["n"], some["never"], some["saved"], some["low"]) == (3, 1, None, None)
-    assert saving(some, "images") == ("not reached in 1 of 3 seeds", "\N{EN DASH}")
+    assert saving(some, "images") == ("not reached in 1 of 3 seeds", "\N{EN DASH}", "")
 
 
 def test_an_unfinished_curve_does_not_count():
@@ -116,7 +116,7 @@ def test_an_unfinished_curve_does_not_count():
     assert (one["n"], one["saved"], one["low"]) == (1, pytest.approx(0.6), None)
     early = labels_saved([row for row in rows if row["cycle"] == 0], "random")["miaod"]
     assert (early["n"], early["target"], early["saved"]) == (0, None, None)
-    assert saving(early, "images") == ("\N{EN DASH}", "\N{EN DASH}")
+    assert saving(early, "images") == ("\N{EN DASH}", "\N{EN DASH}", "")
 
 
 def test_cycles_that_added_no_box_do_not_divide_by_zero():
