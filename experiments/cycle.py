@@ -149,7 +149,13 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
 
 
 def score(experiment: Experiment, cell: Cell, estimator, report: Report) -> dict:
-    """Return the average precision of the cycle's model, the last one of its training, on the test images."""
+    """Return the average precision of the cycle's model, the last one of its training, on the test images.
+
+    The model that all arms of a training start from was scored when it was trained.
+    """
+    if cell.arm and cell.cycle == 0:
+        shared = read_json(experiment.run.folder(Cell(cell.seed, 0, cell.training)) / "metrics.json")
+        return {name: shared[name] for name in ("ap50", "ap", "per_class") if name in shared}
     report("scoring")
     return average_precision(estimator, experiment.test, experiment.config.evaluation.metric)
 

@@ -147,6 +147,7 @@ def times_table(run: Run, pool: Pool, speed: Speed) -> Group:
     """Return the time of what is not finished, by training, scoring and querying."""
     config = run.config
     left = [cell for cell in run.shared_cells() + run.arm_cells() if not run.finished(cell)]
+    trained = [cell for cell in left if cell.cycle or not cell.arm]  # and scored: arms share the first cycle's model
     table = Table("what", "how many", "each (s)", "all")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -158,11 +159,11 @@ def times_table(run: Run, pool: Pool, speed: Speed) -> Group:
         table.add_row(what, f"{count:,}", f"{each:.3g}", duration(count * each))
 
     for training, each in speed.step.items():
-        trained = [cell for cell in left if cell.training == training and (cell.cycle or not cell.arm)]
-        images = [labelled_images(config, training, cell.cycle, pool.n_train, pool.mean_cost) for cell in trained]
+        own = [cell for cell in trained if cell.training == training]
+        images = [labelled_images(config, training, cell.cycle, pool.n_train, pool.mean_cost) for cell in own]
         add(f"optimiser steps, {training}", sum(optimiser_steps(config, n) for n in images), each)
-    detect = {cell: speed.detect[cell.training] for cell in left}
-    add("test images to detect in", pool.n_test * len(left), sum(detect.values()) / max(1, len(detect)))
+    detect = [speed.detect[cell.training] for cell in trained]
+    add("test images to detect in", pool.n_test * len(trained), sum(detect) / max(1, len(detect)))
     for arm in config.arms:
         asking = [cell for cell in left if cell.arm == arm.name and run.asks(cell)]
         images = [labelled_images(config, cell.training, cell.cycle, pool.n_train, pool.mean_cost) for cell in asking]

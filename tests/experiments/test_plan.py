@@ -51,6 +51,7 @@ def test_steps_are_measured_on_random_images_where_there_is_no_data(tmp_path, un
     for training, steps in trained.items():
         assert f"optimiser steps, {training} {steps:,} " in " ".join(times.values()) + " "
     assert any(line.startswith("pool images to rate, miaod+miaod 1,800 ") for line in lines), "once for each seed"
+    assert any(line.startswith(f"test images to detect in {50 * 2 * (3 + 3)} ") for line in lines), "by each model once"
     assert "measured steps" in lines[-1]
     assert not (tmp_path / "runs").exists()
 
