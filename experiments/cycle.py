@@ -142,6 +142,7 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
         on_step=losses,
     )
     estimator.fit(train.X[labelled], train.y[labelled], unlabeled=train.X[unlabelled] if len(unlabelled) else None)
+    (folder / "model.safetensors").unlink(missing_ok=True)  # whatever was there is this cell's
     estimator.save(folder / "model.safetensors")
     done = {"steps": steps, "losses": losses.last_means(), "train_seconds": losses.seconds()}
     write_json(folder / "training.json", done)

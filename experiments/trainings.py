@@ -96,12 +96,9 @@ def _miaod_parameters(config: ExperimentConfig, training: str) -> dict:
 
 def load_estimator(config: ExperimentConfig, training: str, path: Path) -> ObjectDetector:
     """Return the fitted estimator saved at `path`, to work as the experiment now says."""
-    estimator = (MIAODDetector if has_two_heads(training) else ObjectDetector).load(path)
+    estimator = (MIAODDetector if has_two_heads(training) else ObjectDetector).load(path, device=config.device)
     now = ObjectDetector(**_shared(config)).get_params()
-    estimator.set_params(**{name: now[name] for name in CHANGE_NO_RESULT})
-    if config.device != "auto":
-        estimator.set_params(device=config.device).network_.to(config.device)
-    return estimator
+    return estimator.set_params(**{name: now[name] for name in CHANGE_NO_RESULT})
 
 
 def _shared(config: ExperimentConfig) -> dict:

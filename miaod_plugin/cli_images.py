@@ -34,6 +34,7 @@ def train(
     from miaod_plugin.experiments.datasets import load_data
     from miaod_plugin.experiments.schema import load_config
     from miaod_plugin.experiments.trainings import make_estimator, optimiser_steps
+    from miaod_plugin.model_file import require_replaceable
 
     config = load_config(yaml, _with_device(overrides, device))
     data, _ = load_data(config)
@@ -48,6 +49,7 @@ def train(
         if report["step"] % max(1, steps // 10) == 0:
             print(f"step {report['step']} of {steps}: {_losses(report['losses'])}", file=sys.stderr)
 
+    require_replaceable(checkpoint)  # now rather than when the training is done
     half = checkpoint.with_name(f"{checkpoint.name}.half")
     estimator = make_estimator(config, training, data.classes, steps, seed, half, show)
     pool = data.X[order[count:]] if training == "miaod" else None

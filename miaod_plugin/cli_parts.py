@@ -24,9 +24,7 @@ def load_detector(checkpoint: Path, device: str):
     """Read a detector onto a device."""
     from miaod_plugin.estimator import ObjectDetector
 
-    estimator = ObjectDetector.load(checkpoint).set_params(device=device)
-    estimator.network_.to(estimator._device())
-    return estimator
+    return ObjectDetector.load(checkpoint, device=device)
 
 
 @contextmanager

@@ -258,12 +258,23 @@ class ObjectDetector(BaseEstimator):
         return map_batches(self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken)
 
     def save(self, path) -> None:
-        """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON."""
+        """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON.
+
+        A detector that is there is replaced. Tuples among the parameters come back as such; of NumPy's values and paths
+        the plain numbers, lists and strings do.
+
+        Raises
+        ------
+        DataError
+            If there is something else at `path`.
+        ConfigError
+            If a parameter has no form in JSON.
+        """
         check_is_fitted(self, "network_")
         model_file.save(self, path)
 
     @classmethod
-    def load(cls, path, detector: Callable | None = None) -> "ObjectDetector":
+    def load(cls, path, detector: Callable | None = None, device: str = "auto") -> "ObjectDetector":
         """Read a detector of this class, or one derived from it, that `save` wrote; runs no code from the file.
 
         Parameters
@@ -271,13 +282,15 @@ class ObjectDetector(BaseEstimator):
         path : path
         detector : callable, optional
             The detector's factory, if it is not a registered one.
+        device : str
+            As in the constructor; a file does not say on which device its detector is to work.
 
         Raises
         ------
         DataError
-            If the file is missing, damaged, or of another estimator class.
+            If the file is missing, damaged, or of another estimator class, or its weights do not fit its parameters.
         """
-        return model_file.load(cls, path, detector)
+        return model_file.load(cls, path, detector, device)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,18 +1,15 @@
 """The estimators as scikit-learn users know them, on disk, and what they say to wrong input."""
 
-import json
 import weakref
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.data import make_digit_scenes, make_targets, write_voc
-from miaod_plugin.detectors.retinanet import retinanet_tiny
 from miaod_plugin.errors import ConfigError, DataError, MiaodError
 
 DATA = make_digit_scenes(10, random_state=5)
@@ -221,39 +218,3 @@ def test_wrong_data_is_named_in_one_line(X, y, message):
 def test_predicting_nothing_is_refused(detector):
     with pytest.raises(DataError, match="no image in the pool"):
         detector.predict(DATA.X[:0])
-
-
-class TestModelFile:
-    def test_a_detector_of_one_s_own_is_given_again(self, tmp_path):
-        own = ObjectDetector(retinanet_tiny, classes=DATA.classes, max_steps=1, random_state=0)
-        own.fit(DATA.X[:2], DATA.y[:2]).save(tmp_path / "own.safetensors")
-        with pytest.raises(ConfigError, match="detector="):
-            ObjectDetector.load(tmp_path / "own.safetensors")
-        loaded = ObjectDetector.load(tmp_path / "own.safetensors", detector=retinanet_tiny)
-        assert np.array_equal(loaded.transform(DATA.X[:2]), own.transform(DATA.X[:2]))
-
-    def test_the_wrong_class_is_told_which_is_right(self, detector, tmp_path):
-        detector.save(tmp_path / "model.safetensors")
-        with pytest.raises(DataError, match=r"ObjectDetector\.load"):
-            MIAODDetector.load(tmp_path / "model.safetensors")
-
-    @pytest.mark.parametrize("content", [b"", b"\x80\x04garbage", b"\xff" * 64])
-    def test_a_damaged_file_is_refused_in_one_line(self, tmp_path, content):
-        (tmp_path / "model.safetensors").write_bytes(content)
-        with pytest.raises(DataError, match=r"model\.safetensors") as caught:
-            ObjectDetector.load(tmp_path / "model.safetensors")
-        assert "\n" not in str(caught.value)
-
-    def test_tensors_that_do_not_fit_are_refused(self, detector, tmp_path):
-        detector.save(tmp_path / "model.safetensors")
-        tensors = load_file(tmp_path / "model.safetensors")
-        tensors.pop("classifiers.0.class_logits.weight")
-        config = {"estimator": "ObjectDetector", "parameters": {"detector": "retinanet_tiny"}, "classes_": [*"01234"]}
-        rest = {"losses_": {}, "n_steps_": 0, "n_unlabeled_": 0}
-        save_file(tensors, tmp_path / "other.safetensors", {"miaod_plugin": json.dumps(config | rest)})
-        with pytest.raises(DataError, match="weights do not fit"):
-            ObjectDetector.load(tmp_path / "other.safetensors")
-
-    def test_a_missing_file_is_refused(self, tmp_path):
-        with pytest.raises(DataError, match="no such file"):
-            ObjectDetector.load(tmp_path / "model.safetensors")
