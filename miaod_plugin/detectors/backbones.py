@@ -146,10 +146,19 @@ def _state_dict(path: str | Path, network: nn.Module) -> dict[str, Tensor]:
 
 
 def freeze_stages(body: nn.Module, stages: tuple[tuple[str, ...], ...], count: int) -> None:
-    """Stop the parameters of the first `count` stages from training."""
-    for stage in stages[:count]:
-        for name in stage:
-            getattr(body, name).requires_grad_(False)
+    """Stop the first `count` stages from training, the statistics of their BatchNorm included."""
+    frozen = {name for stage in stages[:count] for name in stage}
+    for path, module in list(body.named_modules()):
+        if path.split(".")[0] in frozen:
+            if isinstance(module, nn.BatchNorm2d):
+                body.set_submodule(path, _with_fixed_statistics(module))
+            body.get_submodule(path).requires_grad_(False)
+
+
+def _with_fixed_statistics(norm: nn.BatchNorm2d) -> FixedStatisticsBatchNorm2d:
+    fixed = FixedStatisticsBatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+    fixed.load_state_dict(norm.state_dict())
+    return fixed.eval()
 
 
 class TinyBackbone(nn.Module):
