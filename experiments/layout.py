@@ -26,8 +26,9 @@ from pydantic import ValidationError
 
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.experiments.trainings import CHANGE_NO_RESULT, FULL_SUPERVISION, training_of
+from miaod_plugin.experiments.trainings import FULL_SUPERVISION, training_of
 from miaod_plugin.files import write_text
+from miaod_plugin.training_identity import CHANGE_NO_RESULT
 
 # Keys that do not change results, so that a run may go on with other values.
 FREE = {"jobs", "device", "published", "initial"}  # the initial images themselves are compared

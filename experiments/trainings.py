@@ -8,9 +8,7 @@ from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.sections import FULL_SUPERVISION, SUPERVISED, SUPERVISED_TWO_HEADS, Arm
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.registry import STRATEGIES, find
-
-# Parameters of estimators that say how to work, not what comes of it: a run may go on with other values.
-CHANGE_NO_RESULT = {"num_workers", "score_batch_size", "checkpoint_seconds"}
+from miaod_plugin.training_identity import CHANGE_NO_RESULT
 
 
 def training_of(arm: Arm) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from miaod_plugin.errors import ConfigError, DataError, MiaodError, shown
-from miaod_plugin.randomness import seed_of, unchanged_random_state
+from miaod_plugin.randomness import unchanged_random_state
 from miaod_plugin.tensor_file import is_kind, read_tensors, write_tensors
 
 KIND = "miaod_plugin"
@@ -132,7 +132,6 @@ def _unfitted(cls, content: _Content, path: Path, detector: Callable | None):
         parameters = _from_json(content.parameters)
         estimator = kind(**parameters | ({} if detector is None else {"detector": detector}))
         estimator._check_parameters()
-        seed_of(estimator.random_state)
     except (TypeError, RecursionError) as error:
         raise DataError(f"{path}: written by another version of {kind.__name__} ({error})") from error
     except ConfigError as error:

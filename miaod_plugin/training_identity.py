@@ -12,19 +12,13 @@ import numpy as np
 from miaod_plugin.batches import TrainingImages
 from miaod_plugin.tensor_file import digest
 
-# Parameters of an estimator that leave the weights as they are, or that appear below as what they come to.
+# Parameters that say how to work, not what comes of it.
+CHANGE_NO_RESULT = {"num_workers", "score_batch_size", "checkpoint_seconds"}
 _LEFT_OUT = {
-    "checkpoint",
-    "checkpoint_seconds",
+    *CHANGE_NO_RESULT,
+    *("checkpoint", "on_step", "verbose"),
     "device",  # a training may go on where there is a GPU, or none
-    "num_workers",
-    "on_step",
-    "score_batch_size",
-    "verbose",
-    "classes",
-    "detector",
-    "detector_options",
-    "random_state",
+    *("classes", "detector", "detector_options", "random_state"),  # what they come to stands below
 }
 
 

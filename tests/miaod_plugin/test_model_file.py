@@ -240,15 +240,16 @@ class TestHostileFiles:
             ({"detector": "retinanet_resnet50_fpn", "detector_options": None}, "do not fit"),
             ({"detector_options": {"width": 4}}, "do not fit"),
             ({"detector_options": {"widht": 4}}, "did you mean"),
-            ({"detector_options": {"width": "a"}}, "do not build"),
-            ({"detector_options": {"width": None}}, "do not build"),
-            ({"detector_options": {"width": -1}}, "do not build"),
+            ({"detector_options": {"width": "a"}}, "width: 'a'"),
+            ({"detector_options": {"width": None}}, "width: None"),
+            ({"detector_options": {"width": -1}}, "width: -1"),
+            ({"detector": "torchvision:ssd300_vgg16", "detector_options": {"trainable_backbone_layers": -9}}, "do not"),
             ({"detector_options": [1]}, "detector_options"),
             ({"detector_options": "width"}, "detector_options"),
             ({"batch_size": None}, "batch_size"),
             ({"learning_rate": "1"}, "learning_rate"),
             ({"random_state": 1.5}, "random_state"),
-            ({"classes": 7}, ""),
+            ({"classes": 7}, "classes"),
             ({"epochs": {"a": 1}}, "epochs"),
             ({"unknown": 1}, "another version"),
             ({"checkpoint": "/somewhere"}, "checkpoint is not a model's"),
@@ -279,6 +280,20 @@ class TestHostileFiles:
         after = os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[1])
         assert tracemalloc.get_traced_memory()[1] < 1 << 28 and after - before < 1 << 28
         tracemalloc.stop()
+
+    @pytest.mark.parametrize("layers, message", [(2, "do not fit"), (10**9, "more than"), ("two", "do not build")])
+    def test_options_of_a_detector_of_one_s_own(self, tmp_path, layers, message):
+        def deep(num_classes, layers=1):
+            detector = retinanet_tiny(num_classes, **OPTIONS)
+            detector.more = torch.nn.ModuleList()
+            for _ in range(layers):
+                detector.more.append(torch.nn.Linear(1, 1))
+            return detector
+
+        path = tmp_path / "own.safetensors"
+        fitted(deep, detector_options=None).save(path)
+        rewrite(path, lambda content: content["parameters"].update(detector_options={"layers": layers}))
+        assert message in refused(path, detector=deep)
 
     @pytest.mark.parametrize(
         "classes",
