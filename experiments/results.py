@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 
 from miaod_plugin.experiments.layout import Cell, Run, read_json, write_rows
-from miaod_plugin.experiments.statistics import ratio
+from miaod_plugin.experiments.statistics import known, ratio
 from miaod_plugin.experiments.trainings import FULL_SUPERVISION
 
 
@@ -54,10 +54,10 @@ def write_results(run: Run) -> None:
 
 
 def by_arm(rows: list[dict], score: str) -> dict[str, dict[int, list[float]]]:
-    """Return arm -> budget -> the scores of the seeds."""
+    """Return arm -> budget -> the scores of the seeds that have one."""
     grouped: dict[str, dict[int, list[float]]] = {}
     for row in rows:
-        grouped.setdefault(row["arm"], {}).setdefault(row["budget"], []).append(row[score])
+        grouped.setdefault(row["arm"], {}).setdefault(row["budget"], []).extend(filter(known, [row[score]]))
     return grouped
 
 
@@ -68,7 +68,7 @@ def results_table(run: Run) -> Group:
     """
     score = score_name(run)
     grouped = by_arm(collect(run), score)
-    full = list(full_supervision(run).values())
+    full = [value for value in full_supervision(run).values() if known(value)]
     n_seeds = len(run.config.seeds)
     spread = f"mean ± standard deviation of {n_seeds} seeds" if n_seeds > 1 else "one seed: no spread"
     heading = f"{'COCO AP' if score == 'ap' else 'AP50'} (%) by {run.config.budget.words}; {spread}"

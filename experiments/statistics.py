@@ -78,7 +78,7 @@ def budget_table(rows: Iterable[Row], metric: str = "ap50", x: str = "images", f
 
 def ratio(value: float | None, full: float | None) -> float | None:
     """Return `value` as a fraction of full supervision; ``None`` without either or when `full` is 0."""
-    return None if value is None or not full else value / full
+    return value / full if known(value) and known(full) and full else None
 
 
 def area_under_curve(x: Sequence[float], y: Sequence[float], limits: tuple[float, float] | None = None) -> float:

@@ -1,5 +1,6 @@
 """Reports on runs that are small, large, unfinished or without scores: nothing breaks, nothing misleads."""
 
+import io
 import json
 import math
 import re
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 from pages import ARMS, Page, copy_run
+from rich.console import Console
 
-from miaod_plugin.experiments.report import write_report
+from miaod_plugin.experiments.report import open_run, write_report
+from miaod_plugin.experiments.results import results_table
 from miaod_plugin.experiments.tables import best
 
 
@@ -65,6 +68,14 @@ def test_without_objects_to_find_there_are_no_scores_but_a_page(run):
     assert "There is no average precision, because the test images hold no object that counts." in page.text
     assert "There is no score to draw." in page.text and "Differences to" not in page.text
     assert page.row(0, "supervised+random") == ["\N{EN DASH}"] * 4
+
+
+def test_the_terminal_shows_a_dash_for_scores_that_are_not_there(run):
+    rescore(run, "arms/supervised+random/**", ap50=math.nan)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(results_table(open_run(run)))
+    line = next(line for line in console.file.getvalue().splitlines() if "supervised+random" in line)
+    assert line.count(" - ") == 3 and "nan" not in console.file.getvalue()
 
 
 def test_an_arm_without_a_score_does_not_hide_the_others(run):
