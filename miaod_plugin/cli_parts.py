@@ -15,6 +15,10 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GP
 OnError = Annotated[
     Literal["stop", "skip"], typer.Option("--on-error", help="What to do about images that cannot be read.")
 ]
+Orientation = Annotated[
+    Literal["upright", "stored"],
+    typer.Option(help="What boxes that are written count on: pixels as EXIF turns them, or as they are stored."),
+]
 Threshold = Annotated[float, typer.Option(min=0, max=1, help="Least score of a box that is drawn or written.")]
 
 MOST_NAMED = 20  # broken images that get a line each

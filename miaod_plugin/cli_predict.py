@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from miaod_plugin.cli_parts import (
     Checkpoint,
     Device,
     OnError,
+    Orientation,
     Threshold,
     load_detector,
     name_broken,
@@ -26,7 +28,10 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and predictions.json.")] = Path("predictions"),
     threshold: Threshold = 0.3,
     heatmap: Annotated[bool, typer.Option("--heatmap", help="Also draw discrepancy, MIL weight and product.")] = False,
-    format: Annotated[Literal["json", "coco"], typer.Option(help="Of predictions.json.")] = "json",
+    format: Annotated[
+        Literal["json", "coco"], typer.Option(help="Of predictions.json; coco's paths start in the images' folder.")
+    ] = "json",
+    orientation: Orientation = "upright",
     on_error: OnError = "stop",
     device: Device = "auto",
 ) -> None:
@@ -46,7 +51,10 @@ def predict(
         print(f"{out / pictures[image.path]}: {len(image.above(threshold).boxes)} boxes{uncertainty}")
     if found:
         as_text = as_json if format == "json" else as_coco
-        write_text(out / "predictions.json", as_text(found, estimator.classes_.tolist(), threshold))
+        written = [image.oriented(Path(image.path), orientation) for image in found]
+        if format == "coco":  # whose readers want paths inside one folder
+            written = _inside(images[0] if len(images) == 1 and images[0].is_dir() else None, written)
+        write_text(out / "predictions.json", as_text(written, estimator.classes_.tolist(), threshold))
         _hint(found, threshold)
     if broken and on_error == "stop":
         refuse_broken(broken, len(pictures), "the others are done")
@@ -74,6 +82,12 @@ def _picture_names(given: list[Path]) -> dict[str, Path]:
     if len(set(pictures)) < len(pictures):  # a.jpg beside a.png
         pictures = [place.with_name(f"{place.name}.png") for place in places]
     return dict(zip([path for path, _ in names.values()], pictures, strict=True))
+
+
+def _inside(folder: Path | None, found: list) -> list:
+    """Return what was found with paths that start in a folder, or in the one that all images share."""
+    folder = folder or os.path.commonpath([os.path.dirname(os.path.abspath(image.path)) for image in found])
+    return [replace(image, path=Path(os.path.relpath(image.path, folder)).as_posix()) for image in found]
 
 
 def _look_at(estimator, paths: list[str], heatmap: bool) -> tuple[list, dict[str, float], dict]:

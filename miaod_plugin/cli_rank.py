@@ -10,6 +10,7 @@ from miaod_plugin.cli_parts import (
     Checkpoint,
     Device,
     OnError,
+    Orientation,
     Threshold,
     load_detector,
     name_broken,
@@ -34,6 +35,7 @@ def rank(
         typer.Option(help="csv, json, or coco: boxes to start annotating from; by default as the file's name ends."),
     ] = None,
     threshold: Threshold = 0.3,
+    orientation: Orientation = "upright",
     on_error: OnError = "stop",
     device: Device = "auto",
 ) -> None:
@@ -74,6 +76,7 @@ def rank(
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
+    ranked = [image.oriented(folder / image.path, orientation) for image in ranked]
     kind = format or ("json" if out.suffix.lower() == ".json" else "csv")
     if kind == "csv":
         write_text(out, as_csv(ranked))

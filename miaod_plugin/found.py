@@ -4,12 +4,15 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from miaod_plugin.data.images import on_stored_pixels
+from miaod_plugin.data.orientation import UPRIGHT
 from miaod_plugin.detectors.base import InstanceOutputs
 
 _LEAST_SIDE = 0.01  # pixels of a box that is worth writing down, to two decimals
@@ -47,7 +50,14 @@ class Found:
         """Return the same image with the detections whose score is at least the threshold and that have an area."""
         sides = self.boxes[:, 2:] - self.boxes[:, :2]
         keep = (self.scores >= threshold) & (sides >= _LEAST_SIDE).all(axis=1)
-        return Found(self.path, self.size, self.boxes[keep], self.labels[keep], self.scores[keep], self.utility)
+        return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep])
+
+    def oriented(self, file: Path, orientation: str) -> "Found":
+        """Return the same with size and boxes on the pixels of its file ``"upright"``, as they are, or ``"stored"``."""
+        if orientation == UPRIGHT:
+            return self
+        size, boxes = on_stored_pixels(file, self.boxes)
+        return replace(self, size=size, boxes=boxes)
 
 
 def _detections(outputs: InstanceOutputs) -> list[Tensor]:

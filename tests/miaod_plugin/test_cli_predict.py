@@ -3,8 +3,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
+
+from miaod_plugin.data import load_coco
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_predict_takes_folders_and_writes_what_it_found(folder, tmp_path, predic
     boxes = [box for image in found["images"] for box in image["boxes"]]
     assert boxes and all(box["class"] in found["classes"] and 0 <= box["score"] <= 1 for box in boxes)
     assert predict(folder, "--format", "coco")[0] == 0
-    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["categories"]) == 5
+    assert load_coco(tmp_path / "out" / "predictions.json", folder).ids.tolist() == ["a", "b", "c"]
 
 
 def test_pictures_of_images_with_the_same_name_do_not_collide(folder, tmp_path, predict):
@@ -70,3 +73,22 @@ def test_predict_goes_on_past_broken_images_and_names_them_all(folder, tmp_path,
 def test_a_threshold_that_no_box_passes_is_told(folder, tmp_path, predict):
     assert "lower --threshold" in predict(folder / "a.png", "--threshold", 1)[2]
     assert predict(folder / "a.png", "--threshold", 0)[2] == ""
+
+
+def test_boxes_of_turned_photographs_are_written_on_the_pixels_that_are_asked_for(folder, tmp_path, predict):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # stored lying on its side
+    stored = Image.open(folder / "b.png")  # 90 x 40
+    stored.save(folder / "turned.png", exif=exif)
+    boxes = {}
+    for orientation in ("upright", "stored"):
+        assert (
+            predict(folder / "turned.png", "--orientation", orientation, "--threshold", 0, "--format", "coco")[0] == 0
+        )
+        file = tmp_path / "out" / "predictions.json"
+        (image,) = json.loads(file.read_text())["images"]
+        assert (image["width"], image["height"]) == ((40, 90) if orientation == "upright" else (90, 40))
+        data = load_coco(file, folder, orientation=orientation)  # refuses boxes beyond the frame
+        boxes[orientation] = data.y[0]["boxes"]
+    assert len(boxes["upright"]) > 0
+    np.testing.assert_allclose(boxes["stored"], boxes["upright"], atol=0.05)
