@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 # One marker file per state of pyproject.toml: the environment is built once and again only when it changes.
 $(VENV)/.installed: pyproject.toml
@@ -22,6 +22,9 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m miaod_plugin.experiments.bench
+
+docs: $(VENV)/.installed
+	$(BIN)/miaod config --markdown > docs/configuration.md
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

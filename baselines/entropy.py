@@ -24,6 +24,7 @@ class EntropySampling(QueryStrategy):
         The detections that survive the score threshold and non-maximum suppression (each has the score of its class
         alone), or every instance of the detector.
     aggregate : {"max", "mean", "sum"}
+        What an image makes of the entropies of its detections or instances.
     random_state : int, optional
         Unused: the selection is deterministic. Every strategy has it.
 

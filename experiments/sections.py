@@ -134,7 +134,7 @@ class VocPart(Section):
     split: Place
     """The file's name without .txt, such as trainval."""
     years: list[Annotated[int, Whole(1, 9999)]] | None = None
-    """Of which folders VOC<year>, such as [2007, 2012]; left out where `root` is itself such a folder."""
+    """Of which folders, such as [2007, 2012] for VOC2007 and VOC2012; left out where `root` is itself such a folder."""
 
 
 class Voc(Section):

@@ -129,6 +129,22 @@ def runs(out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("
     Console().print(runs_table(list_runs(out)), highlight=False)
 
 
+@app.command()
+def config(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show the options of this detector or strategy.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Everything, as a page in Markdown.")] = False,
+) -> None:
+    """Show every key of an experiment file: what it may be, its default, what it means."""
+    from miaod_plugin.experiments.reference import as_markdown, as_text, key_parts, option_part
+
+    if markdown:
+        print(as_markdown(), end="")
+        return
+    print(as_text(key_parts() if name is None else [option_part(name)]))
+
+
 @data_app.command()
 def digits(
     folder: Annotated[Path, typer.Argument(help="Folder to write; made when missing.", show_default=False)],

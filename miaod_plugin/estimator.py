@@ -52,14 +52,18 @@ class ObjectDetector(BaseEstimator):
     epochs : int
         Passes over the labelled images; the default is what MI-AOD's schedule for VOC makes of them.
     max_steps : int, optional
-        Exactly this many optimiser steps in place of `epochs`.
+        Exactly this many optimiser steps; when left out, as many as the passes over the images come to.
     batch_size : int
         Images in a step; fewer when fewer are labelled.
     optimizer : {"sgd", "adamw"}
         Stochastic gradient descent with momentum, as in section 4.1 of the paper, or AdamW, for small networks that
         train from scratch.
-    learning_rate, momentum, weight_decay : float
-        Of the optimiser; the defaults are the paper's. `momentum` is AdamW's first beta.
+    learning_rate : float
+        Of the optimiser; the default is the paper's.
+    momentum : float
+        Of the optimiser, for AdamW its first beta; the default is the paper's.
+    weight_decay : float
+        Of the optimiser; the default is the paper's.
     warmup_steps : int
         Steps in which the learning rate rises linearly from near zero.
     drop_at : float
@@ -83,6 +87,7 @@ class ObjectDetector(BaseEstimator):
         targets, parameters and first weights) goes on from it, another one starts over; it is deleted when the training
         is done. A file that is damaged or something else is an error.
     checkpoint_seconds : float
+        Seconds from one state of a half-trained fit on disk to the next.
     on_step : callable, optional
         Called after each optimiser step with ``{"step", "total", "round", "losses"}``.
     verbose : int

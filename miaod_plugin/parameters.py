@@ -174,6 +174,7 @@ _WORDS = {
     float: "a finite number",
     Path: "a path",
     Mapping: "a mapping of names to values",
+    dict: "a mapping of names to values",
     Callable: "a function",
 }
 
@@ -209,9 +210,11 @@ def described(annotation: object) -> str:
         constraints = [constraint.words for constraint in args[1:] if isinstance(constraint, Constraint)]
         return " and ".join(constraints) or described(args[0])
     if origin in (Union, UnionType):
-        return _any_of([described(one) for one in args])
+        return _any_of(sorted((described(one) for one in args), key=lambda words: words.startswith("a list")))
     if origin is Literal:
         return _any_of([repr(one) for one in args])
+    if origin is list:
+        return f"a list, each {described(args[0])}"
     kind = origin or annotation
     return _WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
 

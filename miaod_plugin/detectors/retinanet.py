@@ -167,14 +167,16 @@ def retinanet_resnet50_fpn(
         Keep BatchNorm as the backbone weights have it, train its scale and shift alone, or train all of it.
     frozen_stages : int
         Backbone stages that do not train, counted from the image (0 to 4).
-    fpn_channels, head_convs : int
-        Channels of the feature pyramid and its heads, and 3 x 3 convolutions in each head.
+    fpn_channels : int
+        Channels of the feature pyramid and its heads.
+    head_convs : int
+        3 x 3 convolutions in each head.
     p6_from : {"pyramid", "backbone"}
         Make the level P6 from P5, as torchvision does, or from the backbone's C5.
     anchor_size : int
         Side in pixels of the smallest anchors, after resizing; smaller ones suit small images or objects.
     positives_of : {"image", "batch"}
-        As in `RetinaNetDetector`.
+        Divide the losses by the positives of each image, as torchvision, or by those of the batch.
     """
     backbone = resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels, p6_from)
     return _with_pyramid(

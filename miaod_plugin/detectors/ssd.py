@@ -200,11 +200,14 @@ def ssdlite320_mobilenet_v3_large(
     Parameters
     ----------
     weights : str, path or None
-        As in `ssd300_vgg16`, of torchvision's `mobilenet_v3_large`.
+        Backbone weights: the name of torchvision's for `mobilenet_v3_large` (downloaded once), a local state dict, or
+        random ones.
     size : int
         Images are resized to squares of `size` pixels.
-    image_mean, image_std, frozen_stages
-        As in `ssd300_vgg16`; the stages are 0 to 4.
+    image_mean, image_std
+        As in `ssd300_vgg16`.
+    frozen_stages : int
+        Backbone stages that do not train, counted from the image (0 to 4).
     reduced_tail : bool
         Halve the channels of the last blocks, as torchvision does when it trains from scratch.
     """

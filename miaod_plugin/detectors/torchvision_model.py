@@ -116,6 +116,13 @@ def torchvision_factory(name: str) -> Callable[..., TorchvisionDetector]:
 
     @checked
     def build(num_classes: Classes, *, weights: str | None = "DEFAULT", **options) -> TorchvisionDetector:
+        """Return torchvision's model as it is; more options, such as min_size, go to torchvision's function.
+
+        Parameters
+        ----------
+        weights : str or None
+            Backbone weights: ``"DEFAULT"``, the name of others that torchvision has for it, or random ones.
+        """
         default = inspect.signature(builder).parameters["weights_backbone"].default
         if weights == "DEFAULT" and default is not None:
             weights = default  # torchvision's choice for this detector, not always the backbone's newest
