@@ -21,6 +21,9 @@ def labels_saved(rows: Iterable[Row], reference: str, metric: str = "ap50", x: s
       budgets; the reference's own need may lie before its end, where its curve stops rising;
     - saved is 1 - arm's need / reference's need, negative when the arm needs more. The reference saves 0.
 
+    An arm that is no better than the reference reaches the target by chance in about every other seed, and saves where
+    it does. So a saving of one seed says little, and one that every seed has is what an arm earns by being better.
+
     Only seeds count for which both curves are complete (`statistics.complete_curves`).
 
     Returns

@@ -205,3 +205,10 @@ def test_a_run_without_results_is_refused(finished, tmp_path):
     shutil.copy(finished[0] / "config.yaml", run)
     with pytest.raises(ConfigError, match="no cycle is finished yet"):
         write_report([run])
+
+
+def test_every_table_can_scroll_under_its_first_column_and_shows_that_it_goes_on(page):
+    assert page.source.count("<table") == page.source.count('<div class="scroll"><table') == len(page.tables)
+    assert re.search(r"\.scroll th:first-child \{ position: sticky; left: 0;", page.source)
+    assert re.search(r"\.scroll::after \{[^}]*position: sticky; right: 0;[^}]*linear-gradient", page.source)
+    assert '.scroll.more::after { content: "\\203A"' in page.source and 'classList.toggle("more"' in page.source
