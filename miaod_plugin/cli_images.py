@@ -37,6 +37,7 @@ def train(
     from miaod_plugin.model_file import require_replaceable
 
     config = load_config(yaml, _with_device(overrides, device))
+    _use_threads(config.threads)
     data, _ = load_data(config)
     count = len(data) if labelled is None else labelled
     if count > len(data):
@@ -68,6 +69,7 @@ def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = No
     from miaod_plugin.experiments.schema import load_config
 
     config = load_config(yaml, _with_device(overrides, device))
+    _use_threads(config.threads)
     estimator = load_detector(checkpoint, config.device)
     _, test = load_data(config)
     if list(test.classes) != estimator.classes_.tolist():
@@ -92,6 +94,14 @@ def _difference(known: list[str], there: list[str]) -> str:
 
 def _with_device(overrides: list[str] | None, device: str | None) -> list[str]:
     return [*(overrides or []), *([] if device is None else [f"device={device}"])]
+
+
+def _use_threads(threads: int | None) -> None:
+    """Let torch use as many threads as the experiment gives each of its workers, or as many as it chooses itself."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def _losses(losses: dict[str, float]) -> str:

@@ -1,6 +1,7 @@
 """The commands for a single detector, run as a user runs them, on images that belong to no data set."""
 
 import pytest
+import torch
 import yaml
 
 
@@ -49,3 +50,26 @@ def test_train_and_evaluate_need_no_loop(tmp_path, miaod):
     status, _, errors = miaod("evaluate", tmp_path / "one.yaml", "data.n_classes=3", "-c", model)
     assert status == 2 and errors.count("\n") == 1
     assert "the detector knows no 2" in errors and "the data has no" not in errors
+
+
+def test_train_and_evaluate_use_the_threads_of_the_experiment(tmp_path, miaod):
+    experiment = {
+        "name": "one",
+        "data": {"kind": "digits", "train": 4, "test": 2, "n_classes": 2},
+        "detector": {"name": "retinanet_tiny"},
+        "training": {"max_steps": 1, "batch_size": 2},
+        "arms": [{"training": "supervised", "strategy": "random"}],
+        "budgets": [2],
+        "seeds": [0],
+        "threads": 1,
+    }
+    yaml_file, model = tmp_path / "one.yaml", tmp_path / "model.safetensors"
+    yaml_file.write_text(yaml.safe_dump(experiment))
+    before = torch.get_num_threads()
+    try:
+        for command in (["train", yaml_file, "--training", "supervised"], ["evaluate", yaml_file]):
+            torch.set_num_threads(2)
+            assert miaod(*command, "-c", model)[0] == 0
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
