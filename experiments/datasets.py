@@ -1,8 +1,8 @@
 """The train and test parts of an experiment's data set."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def told_sizes(config: ExperimentConfig) -> Sizes | None:
     if isinstance(data, Digits):
         return None
     places = [data.root] if isinstance(data, Voc) else [data.train.annotations, data.test.annotations]
-    return None if any(Path(place).exists() for place in places) else data.sizes
+    return None if any(os.path.exists(place) for place in places) else data.sizes
 
 
 def require_affordable(config: ExperimentConfig, total: float) -> None:

@@ -258,7 +258,7 @@ def _resolve_paths(raw: dict, folder: Path) -> dict:
         node = {key: resolve(value) for key, value in node.items()}
         for key in {"root", "annotations", "images"} & node.keys():
             value = node[key]
-            if isinstance(value, str) and not exists(value) and exists(folder / value):
+            if isinstance(value, str) and value and not exists(value) and exists(folder / value):
                 node[key] = str(folder / value)
         return node
 

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from miaod_plugin.errors import ConfigError, DataError
+from miaod_plugin.errors import ConfigError, DataError, shown
 from miaod_plugin.experiments.datasets import load_data, require_affordable, told_sizes
 from miaod_plugin.experiments.sampling import initial_set
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.files import write_text
+from miaod_plugin.files import read_text, write_text
 
 CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
-_HEADER = re.compile(r"# (\d+) of (\d+) images")
+MOST_BYTES = 64 << 20  # of a split file: more than a million images with long names
+_HEADER = re.compile(r"# ([0-9]{1,9}) of ([0-9]{1,9}) images")
+_POSITION = re.compile(r"[0-9]{1,9}")
 
 
 def initial_rows(config: ExperimentConfig, ids: Sequence[str], costs: np.ndarray, seed: int) -> np.ndarray:
@@ -93,14 +95,13 @@ def read_split(path: str | Path, ids: Sequence[str]) -> np.ndarray:
     DataError
         If the file is missing or malformed, or is not about these images; names the line.
     """
-    try:
-        header, *lines = Path(path).read_text(encoding="utf-8").splitlines() or [""]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    header, *lines = read_text(path, MOST_BYTES, DataError).splitlines() or [""]
     if not (told := _HEADER.fullmatch(header)):
-        raise DataError(f"{path}: line 1: {header!r} is not of the form '# 827 of 16551 images'")
+        raise DataError(f"{path}: line 1: {shown(header)} is not of the form '# 827 of 16551 images'")
     if (len(lines), len(ids)) != tuple(map(int, told.groups())):
-        raise DataError(f"{path}: line 1: {header!r}, but {len(lines)} follow and the training part has {len(ids)}")
+        raise DataError(
+            f"{path}: line 1: {shown(header)}, but {len(lines)} follow and the training part has {len(ids)}"
+        )
     rows = [_row(line, f"{path}: line {number}", ids) for number, line in enumerate(lines, start=2)]
     if len(set(rows)) < len(rows):
         raise DataError(f"{path}: an image is named twice; each must be different")
@@ -109,11 +110,11 @@ def read_split(path: str | Path, ids: Sequence[str]) -> np.ndarray:
 
 def _row(line: str, where: str, ids: Sequence[str]) -> int:
     position, _, name = line.partition("\t")
-    if not position.isascii() or not position.isdigit() or not 1 <= int(position) <= len(ids):
-        raise DataError(f"{where}: {position!r} is not a position from 1 to {len(ids)}")
+    if not _POSITION.fullmatch(position) or not 1 <= int(position) <= len(ids):
+        raise DataError(f"{where}: {shown(position)} is not a position from 1 to {len(ids)}")
     row = int(position) - 1
     if name and ids[row] and name != ids[row]:
         raise DataError(
-            f"{where}: image {position} is {ids[row]!r} here, not {name!r}: another data set, or another order"
+            f"{where}: image {position} is {shown(ids[row])} here, not {shown(name)}: another data set or order"
         )
     return row

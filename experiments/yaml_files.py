@@ -1,9 +1,7 @@
 """YAML as experiments use it: read in bounded time and memory, and refused in one line that names the place."""
 
 import math
-import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import yaml
 
 from miaod_plugin.errors import ConfigError, shown
+from miaod_plugin.files import read_text
 
 # Far more than any experiment needs, and read within a second or two.
 MOST_BYTES = 400_000
@@ -31,7 +30,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     ConfigError
         One line that names the file, and where it has one the line in it.
     """
-    content = parse_yaml(_read_text(path), str(path))
+    content = parse_yaml(read_text(path, MOST_BYTES), str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values, not {shown(content)}")
     return content
@@ -55,25 +54,6 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
     except (ValueError, OverflowError) as error:  # escapes beyond Unicode in quoted text
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
-
-
-def _read_text(path: str | Path) -> str:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError(f"{path}: is not a file; give a YAML file")
-        with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if len(content) > MOST_BYTES:
-        raise ConfigError(f"{path}: has more than {MOST_BYTES:,} bytes; an experiment needs far fewer")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = content[error.start]
-        raise ConfigError(f"{path}: byte {error.start} ({byte:#04x}) is not UTF-8; save it as UTF-8 text") from None
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,11 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read within bounds."""
 
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from miaod_plugin.errors import ConfigError, MiaodError
 
 
 @contextmanager
@@ -40,3 +43,31 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: str | Path, most_bytes: int, error: type[MiaodError] = ConfigError) -> str:
+    """Return the text of a file, UTF-8 with or without a byte order mark.
+
+    Raises
+    ------
+    MiaodError
+        An `error` where there is no such file, but a folder, pipe or device, or it has more than `most_bytes`, or bytes
+        that are not UTF-8.
+    """
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+        content = b""
+        if regular:
+            with open(path, "rb") as file:
+                content = file.read(most_bytes + 1)
+    except (OSError, ValueError) as problem:  # ValueError: a name that no system takes
+        raise error(f"{path}: cannot be read: {getattr(problem, 'strerror', None) or problem}") from None
+    if not regular:
+        raise error(f"{path}: is not a file; give one")
+    if len(content) > most_bytes:
+        raise error(f"{path}: has more than {most_bytes:,} bytes; it needs far fewer")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        byte = content[problem.start]
+        raise error(f"{path}: byte {problem.start} ({byte:#04x}) is not UTF-8; save it as UTF-8 text") from None

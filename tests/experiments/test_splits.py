@@ -73,6 +73,10 @@ def test_split_files_name_the_images_that_are_drawn_without_them(tmp_path):
         ("# 2 of 3 images\n1\n\n", "line 3: '' is not a position"),
         ("# 2 of 3 images\n1\n2\tc\n", "line 3: image 2 is 'b' here, not 'c'"),
         ("# 2 of 3 images\n2\n2\n", "an image is named twice"),
+        (f"# {'9' * 5000} of 3 images\n", "line 1: '# 999"),
+        (f"# 1 of 3 images\n{'1' * 5000}\n", "line 2: '111"),
+        ("#" + " " * 60_000, "is not of the form"),
+        ("\0\n\x1b[2J", r"line 1: '\x00' is not of the form"),
     ],
 )
 def test_a_wrong_split_file_is_refused_by_its_line(tmp_path, content, message):
@@ -82,6 +86,18 @@ def test_a_wrong_split_file_is_refused_by_its_line(tmp_path, content, message):
         read_split(path, ids=["a", "b", "c"])
     assert str(refused.value).startswith(f"{path}: ")
     assert message in str(refused.value)
+
+
+def test_a_split_that_is_no_file_of_text_is_refused(tmp_path):
+    (tmp_path / "latin").write_bytes(b"# 1 of 3 images\n\xff")
+    for place, message in [
+        ("/dev/zero", "is not a file"),
+        (tmp_path, "is not a file"),
+        (tmp_path / "missing", "cannot be read: No such file"),
+        (tmp_path / "latin", r"byte 16 \(0xff\) is not UTF-8"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            read_split(place, ids=["a"])
 
 
 def test_initial_images_are_for_budgets_of_images_and_as_many_as_the_first(tmp_path):

@@ -65,9 +65,9 @@ def test_a_hostile_yaml_is_refused_at_once_in_one_line_that_names_it(tmp_path, c
 def test_a_place_that_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place, message in [
-        (tmp_path, "is not a file; give a YAML file"),
-        (tmp_path / "pipe", "is not a file; give a YAML file"),
-        ("/dev/zero", "is not a file; give a YAML file"),
+        (tmp_path, "is not a file; give one"),
+        (tmp_path / "pipe", "is not a file; give one"),
+        ("/dev/zero", "is not a file; give one"),
         ("x" * 300, "cannot be read: File name too long"),
         ("a\0b", "cannot be read: embedded null byte"),
     ]:
