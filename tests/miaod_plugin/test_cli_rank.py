@@ -88,3 +88,12 @@ def test_coco_holds_boxes_to_start_from(checkpoints, folder, tmp_path, miaod):
     assert all(row[side] == image[side] for row, image in zip(rows, coco["images"], strict=True) for side in SIDES)
     assert sum(len(row["boxes"]) for row in rows) == len(coco["annotations"])
     assert all(box["class"] in data.classes for row in rows for box in row["boxes"])
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_time_left_is_shown_on_a_terminal_alone(checkpoints, folder, tmp_path, monkeypatch, miaod, terminal):
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    status, output, errors = miaod("rank", folder, "-c", checkpoints / "miaod.safetensors", "--out", tmp_path / "r.csv")
+    assert status == 0 and output.count("\n") == 1
+    assert ("3/3" in errors and "0:00:0" in errors) if terminal else errors == ""
