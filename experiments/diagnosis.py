@@ -39,7 +39,10 @@ def write_diagnosis(
         raise DataError(f"data.train: not what the run in {run.root} began with; give it the data it was made with")
     rows = list(diagnose(run, train, cycle, arms))
     if not rows:
-        raise ConfigError(f"{run.root}: no strategy of this run scores images one by one; there is nothing to compare")
+        raise ConfigError(
+            f"{run.root}: there is nothing to compare: no strategy of this run scores images one by one, or no image"
+            " was left to score (try an earlier --cycle)"
+        )
     path = run.root / "diagnosis.csv"
     write_rows(path, [row | {truth: f"{row[truth]:.4f}" for truth in TRUTHS} for row in rows])
     return rows, path
@@ -101,6 +104,8 @@ def diagnose(
         labelled = [row_of[name] for name in read_lines(run.folder(cell) / "labelled.txt")]
         estimator.X_labeled_, estimator.y_labeled_ = train.X[labelled], train.y[labelled]
         pool = np.setdiff1d(np.arange(len(train)), labelled)
+        if not len(pool):
+            continue  # everything is labelled: nobody was asked
         truths = true_values(estimator, train, pool)
         for name, strategy in _strategies(run, cell).items():
             utilities = strategy.utilities(estimator, train.X[pool])

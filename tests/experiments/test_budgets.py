@@ -12,8 +12,10 @@ from tiny_experiment import run_tiny, untimed, write_experiment
 
 from miaod_plugin import MIAODDetector
 from miaod_plugin.cli import app
-from miaod_plugin.experiments.cycle import Experiment, query
+from miaod_plugin.errors import ConfigError
+from miaod_plugin.experiments.cycle import Experiment, query, run_cycle
 from miaod_plugin.experiments.datasets import load_data
+from miaod_plugin.experiments.diagnosis import write_diagnosis
 from miaod_plugin.experiments.layout import Cell, Run
 from miaod_plugin.experiments.schema import load_config
 
@@ -69,8 +71,12 @@ def test_arms_that_have_reached_a_budget_train_as_long_as_those_that_have_not(ov
 
 
 def test_miaod_trains_without_unlabelled_images_where_all_are_labelled(tmp_path):
-    run, _ = run_tiny(tmp_path, arms=ARMS[:1], seeds=[0], budgets=[4, 24])
-    cycle = run / "arms" / "miaod+miaod" / "seed0" / "cycle1"
+    config = load_config(write_experiment(tmp_path, arms=ARMS[:1], seeds=[0], budgets=[4, 24]))
+    run = Run(config, tmp_path / "runs")
+    experiment = Experiment(config, run, *load_data(config))
+    for cell in (*run.shared_cells(), *run.arm_cells()):
+        run_cycle(experiment, cell, lambda *_: None)
+    cycle = run.folder(cell)
     assert (cycle / "unlabelled.txt").read_text() == ""
     rounds = {json.loads(line)["round"] for line in (cycle / "losses.jsonl").read_text().splitlines()}
     assert rounds == {"label"}
@@ -95,6 +101,8 @@ def test_arms_whose_initial_set_is_everything_can_be_reported(tmp_path):
     budget = {"budgets": [total - 1, total], "budget": {"unit": "boxes"}}  # the last image drawn has several boxes
     run, _ = run_tiny(tmp_path, arms=arms, seeds=[0], data=data, **budget)
     assert [row["images"] for row in untimed(run)] == ["5"] * 4
+    with pytest.raises(ConfigError, match=r"no image was left to score \(try an earlier --cycle\)"):
+        write_diagnosis(run)
 
 
 class Counting(MIAODDetector):
