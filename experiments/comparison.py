@@ -66,10 +66,21 @@ class Comparison:
         """Whether there is another arm whose curve is complete for a seed where the reference's is."""
         return any(need["n"] for arm, need in self.saved(self.x).items() if arm != self.reference)
 
+    @cached_property
+    def fewest(self) -> int:
+        """The number of seeds of the arm that has the fewest."""
+        return min(len({row["seed"] for row in self.rows if row["arm"] == arm}) for arm in self.arms)
+
     @property
     def few(self) -> bool:
-        """Whether there are so few seeds that charts show their range: an interval of them would run off the chart."""
-        return len(self.seeds) < statistics.ENOUGH_SEEDS
+        """Whether an arm has so few seeds that charts show ranges: an interval of them would run off the chart."""
+        return self.fewest < statistics.ENOUGH_SEEDS
+
+    @property
+    def seeds_words(self) -> str:
+        """How many seeds the arms have: '5 seeds', or '3 to 5 seeds' where some arms have fewer."""
+        most = len(self.seeds)
+        return f"{self.fewest} to {most} seeds" if self.fewest < most else f"{most} seed{'s' * (most > 1)}"
 
     def spread(self, summary: Mapping) -> tuple[float | None, float | None]:
         """Return the ends of the bar that charts draw at a described mean; ``None`` for a single seed."""
@@ -145,10 +156,12 @@ def compare(run: Run, reference: str | None = None) -> Comparison:
 
 
 def compare_runs(comparisons: dict[str, Comparison], reference: str) -> Comparison:
-    """Return the arms of several runs in one comparison, named ``run: arm``."""
+    """Return the arms of several runs in one comparison, named ``run: arm``; full supervision only if they share it."""
     rows = [row | {"arm": f"{name}: {row['arm']}"} for name, one in comparisons.items() for row in one.rows]
     first = next(iter(comparisons.values()))
-    return Comparison(rows, first.score, reference, first.full, first.x)
+    shared = all(one.full == first.full for one in comparisons.values())
+    full = first.full if shared else statistics.describe([])
+    return Comparison(rows, first.score, reference, full, first.x)
 
 
 def last_finished(run: Run, arm: str, seed: int) -> Cell | None:

@@ -30,9 +30,8 @@ def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) ->
         figure.subplots(1, len(compared), squeeze=False)[0], compared.items(), strict=True
     ):
         _draw(axes, run, comparison)
-        n_seeds = len(comparison.seeds)
         bars = "range" if comparison.few else "95 % interval"
-        spread = f"mean and {bars} of {n_seeds} seeds" if n_seeds > 1 else "one seed"
+        spread = f"mean and {bars} of {comparison.seeds_words}" if len(comparison.seeds) > 1 else "1 seed"
         rows = _legend(axes)
         axes.set_title(f"{short(name, 60)}: {spread}", loc="left", fontsize=10, pad=12 + 14 * rows)
     for suffix in ("svg", "png"):

@@ -96,7 +96,7 @@ def markdown_table(comparisons: Mapping[str, Comparison], runs: Mapping[str, Run
         run, n_seeds = runs[name], len(comparison.seeds)
         spread = "mean ± half the 95 % interval, " if n_seeds > 1 else ""
         caption = f"**{_cell(name)}**: {comparison.score_label} (%) by {run.config.budget.words}"
-        caption += f"; {spread}{seeds(n_seeds)}"
+        caption += f"; {spread}{comparison.seeds_words}"
         full = comparison.full["mean"]
         if full is not None:
             caption += (

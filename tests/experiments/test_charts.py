@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pages import ARMS, Page
 
-from miaod_plugin.experiments.comparison import Comparison
+from miaod_plugin.experiments.comparison import Comparison, compare_runs
 from miaod_plugin.experiments.looks import apart, colour_of, mark_of
 from miaod_plugin.experiments.statistics import describe
 
@@ -39,6 +39,25 @@ def test_the_bars_of_five_seeds_are_students_intervals():
     assert not five.few and five.spread(first) == (first["low"], first["high"])
     four = Comparison(rows[:8], "ap50", "a", describe([]))
     assert four.few and four.spread(four.table()["a"][0]) == (0.0, pytest.approx(0.3))
+
+
+def test_one_arm_of_few_seeds_makes_all_bars_ranges_so_that_they_can_be_compared():
+    rows = [
+        {"arm": arm, "seed": seed, "cycle": 0, "images": 10, "ap50": 0.1 * seed}
+        for arm, n_seeds in (("a", 6), ("b", 3))
+        for seed in range(n_seeds)
+    ]
+    mixed = Comparison(rows, "ap50", "a", describe([]))
+    assert mixed.few and mixed.seeds_words == "3 to 6 seeds"
+    assert mixed.spread(mixed.table()["a"][0]) == pytest.approx((0.0, 0.5))
+    assert Comparison(rows[:6], "ap50", "a", describe([])).seeds_words == "6 seeds"
+
+
+def test_runs_drawn_together_share_no_full_supervision_that_is_one_runs_own():
+    row = {"arm": "a", "seed": 0, "cycle": 0, "images": 10, "ap50": 0.1}
+    one, other = (Comparison([row], "ap50", "a", describe([full])) for full in (0.5, 0.6))
+    assert compare_runs({"one": one, "other": other}, "one: a").full["mean"] is None
+    assert compare_runs({"one": one, "again": one}, "one: a").full["mean"] == 0.5
 
 
 def test_names_stand_at_the_ends_of_the_curves_and_do_not_touch(scored):
