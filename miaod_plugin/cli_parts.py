@@ -60,9 +60,9 @@ def name_broken(errors: dict, left_out: bool) -> None:
         print(f"... and {len(errors) - MOST_NAMED} more", file=sys.stderr)
 
 
-def refuse_broken(errors: dict, count: int, what_is_kept: str) -> None:
+def refuse_broken(errors: dict, what_is_kept: str) -> None:
     """Name the images that cannot be read and end with exit status 2."""
     name_broken(errors, left_out=False)
     mend = "replace these files, or leave them out with --on-error skip"
-    print(f"miaod: {len(errors)} of {count} images cannot be read: {mend}; {what_is_kept}", file=sys.stderr)
+    print(f"miaod: {len(errors)} images cannot be read: {mend}; {what_is_kept}", file=sys.stderr)
     raise typer.Exit(2)

@@ -57,7 +57,7 @@ def predict(
         write_text(out / "predictions.json", as_text(written, estimator.classes_.tolist(), threshold))
         _hint(found, threshold)
     if broken and on_error == "stop":
-        refuse_broken(broken, len(pictures), "the others are done")
+        refuse_broken(broken, "the others are done")
     name_broken(broken, left_out=True)
 
 

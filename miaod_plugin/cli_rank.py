@@ -61,7 +61,7 @@ def rank(
         raise ConfigError("--strategy coreset starts from the annotated images; give their folder with --labelled")
     pool = load_folder(folder)
     rows = RowFile(out.with_name(f"{out.name}.partial"), ranking_key(checkpoint, query_strategy))
-    left_out = {}
+    left_out = set()
 
     def leave_out(error: BrokenImages) -> None:
         left_out.update(error.errors)
@@ -72,7 +72,7 @@ def rank(
             detector = PatientDetector(estimator, rows, show)
             ranked = rank_images(detector, query_strategy, pool, n, leave_out if on_error == "skip" else None)
     except BrokenImages as error:
-        refuse_broken(error.errors, len(pool), "the others are done and kept")
+        refuse_broken(error.errors, "the others are done and kept")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -83,4 +83,4 @@ def rank(
     else:
         write_text(out, (as_json if kind == "json" else as_coco)(ranked, estimator.classes_.tolist(), threshold))
     rows.remove()
-    print(f"{out}: the {len(ranked)} images of {len(pool) - len(left_out)} to annotate next, by {strategy}")
+    print(f"{out}: the {len(ranked)} images of {len(set(pool.X.tolist()) - left_out)} to annotate next, by {strategy}")

@@ -48,9 +48,14 @@ class PatientDetector:
 
     def __init__(self, estimator: ObjectDetector, rows: RowFile, on_progress: Callable[[int, int], None]):
         self.estimator, self.rows, self.on_progress = estimator, rows, on_progress
+        self._passes = 0
 
     def __getattr__(self, name: str):
         return getattr(self.estimator, name)
+
+    def begin(self) -> None:
+        """Expect a query from its first pass on: rows are told apart by which pass of a query they come from."""
+        self._passes = 0
 
     def predict(self, X) -> np.ndarray:
         """Detect objects by way of `map_pool` below."""
@@ -70,7 +75,8 @@ class PatientDetector:
         """
         X = check_images(X)
         images = [image_identity(path) for path in X]
-        questions = {name: _question(name, reducer) for name, reducer in reducers.items()}
+        questions = {name: f"{self._passes} {name} {_place(reducer)}" for name, reducer in reducers.items()}
+        self._passes += 1
         known = set.intersection(*(set(self.rows.rows(question).of) for question in questions.values()))
         self._look_at(X, images, [k for k, image in enumerate(images) if image not in known], reducers, questions)
         return {name: _gather(self.rows.rows(question), images) for name, question in questions.items()}
@@ -96,10 +102,10 @@ class PatientDetector:
             raise BrokenImages({str(X[new[k]]): error for k, error in broken.items()})
 
 
-def _question(name: str, reducer: Callable) -> str:
-    """Return a name for what a reducer computes that the next process gives it too; nested ones know where they are."""
+def _place(reducer: Callable) -> str:
+    """Return where a reducer is written, which tells the passes of one strategy from those of another version of it."""
     kind = reducer if hasattr(reducer, "__qualname__") else type(reducer)
-    return f"{name} of {kind.__module__}.{kind.__qualname__}"
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _gather(known, images: list[bytes]) -> np.ndarray:

@@ -43,6 +43,7 @@ def rank_images(
         If no image is left.
     """
     while len(pool):
+        detector.begin()
         try:
             picked, utilities = strategy.query(detector, pool.X, min(n_instances, len(pool)))
             chosen = pool.subset(picked)

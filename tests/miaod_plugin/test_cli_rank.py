@@ -38,7 +38,7 @@ def test_all_broken_images_are_named_at_once_and_may_be_left_out(checkpoints, fo
     status, _, errors = miaod(*arguments)
     assert status == 2 and not (tmp_path / "rank.csv").exists()
     assert all(str(folder / name) in errors for name in ("a.png", "broken.jpg", "sub/empty.png"))
-    assert errors.count("\n") == 4 and "3 of 5 images" in errors and "--on-error skip" in errors
+    assert errors.count("\n") == 4 and "3 images" in errors and "--on-error skip" in errors
     status, output, errors = miaod(*arguments, "--on-error", "skip")
     assert status == 0 and "the 2 images of 2" in output
     assert errors.count("left out: ") == errors.count("\n") == 3

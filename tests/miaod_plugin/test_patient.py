@@ -79,8 +79,19 @@ def test_a_query_after_broken_images_looks_only_at_what_is_new(tmp_path, estimat
         strategy.query(detector, np.array([*images[:5], str(broken)]), 2)
     assert list(error.value.errors) == [str(broken)] and str(broken) in str(error.value)
     seen.clear()
+    detector.begin()
     picked, utilities = strategy.query(detector, images[:5], 2)
     assert seen[0] == (5, 5), "nothing is looked at again"
     expected = strategy.query(estimator, images[:5], 2)
     np.testing.assert_array_equal(picked, expected[0])
     np.testing.assert_allclose(utilities, expected[1], rtol=1e-3, atol=1e-6)
+
+
+def test_passes_of_one_query_that_look_alike_are_told_apart(tmp_path, estimator, images):
+    def scaled(detector):
+        return [detector.map_pool(images, {"u": lambda out, k=k: out.embeddings[:, 0] * k})["u"] for k in (1.0, 3.0)]
+
+    for _ in range(2):  # the second detector has the rows of the first
+        once, thrice = scaled(PatientDetector(estimator, RowFile(tmp_path / "rows", "key"), lambda *_: None))
+        np.testing.assert_allclose(thrice, 3 * once, rtol=1e-6)
+    assert np.abs(once).max() > 0
