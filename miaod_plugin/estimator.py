@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from miaod_plugin import model_file
 from miaod_plugin.batches import TrainingImages
 from miaod_plugin.checkpoint import Checkpoint
-from miaod_plugin.data import check_targets, make_targets
+from miaod_plugin.data import check_targets
 from miaod_plugin.detectors.base import DetectionNetwork, Detector, InstanceOutputs
 from miaod_plugin.errors import ConfigError, DataError, did_you_mean, shown
 from miaod_plugin.metrics import voc_average_precision
@@ -29,10 +29,11 @@ from miaod_plugin.parameters import (
     Whole,
     check_arguments,
 )
-from miaod_plugin.pool import check_images, map_batches, stack_rows, warn_of_size
+from miaod_plugin.pool import check_annotated_images, check_images, images_like, map_batches, stack_rows, warn_of_size
 from miaod_plugin.progress import Progress
 from miaod_plugin.randomness import seed_of, seeded
 from miaod_plugin.registry import DETECTORS, find
+from miaod_plugin.rollback import unchanged_if_it_fails
 from miaod_plugin.training import Round, Settings, plan_rounds, train
 from miaod_plugin.training_identity import training_identity
 
@@ -170,6 +171,8 @@ class ObjectDetector(BaseEstimator):
     def fit(self, X, y, unlabeled=None):
         """Train from the backbone weights on the annotated images.
 
+        A training that fails or is stopped leaves the detector as it was before.
+
         Parameters
         ----------
         X : ndarray
@@ -186,13 +189,14 @@ class ObjectDetector(BaseEstimator):
         ConfigError
             If a parameter is not allowed.
         """
-        X, y, unlabeled = self._check_training_data(X, y, unlabeled)
-        seed = seed_of(self.random_state)
-        unlabeled = self._choose_unlabeled(unlabeled, len(X), seed)
-        with seeded(seed):
-            self.network_ = self._build_network().to(self._device(), memory_format=torch.channels_last)
-        warn_of_size(self.network_, X)
-        self._train(X, y, unlabeled, self._rounds(len(X), len(unlabeled)), seed)
+        with unchanged_if_it_fails(self):
+            X, y, unlabeled = self._check_training_data(X, y, unlabeled)
+            seed = seed_of(self.random_state)
+            unlabeled = self._choose_unlabeled(unlabeled, len(X), seed)
+            with seeded(seed):
+                self.network_ = self._build_network().to(self._device(), memory_format=torch.channels_last)
+            warn_of_size(self.network_, X)
+            self._train(X, y, unlabeled, self._rounds(len(X), len(unlabeled)), seed)
         return self
 
     def total_steps(self, n_labeled: int, n_unlabeled: int = 0) -> int:
@@ -386,10 +390,7 @@ class ObjectDetector(BaseEstimator):
     def _check_training_data(self, X, y, unlabeled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Check parameters and data, set `classes_`, and return the annotated images, their targets and the others."""
         self._check_parameters()
-        X = check_images(X)
-        y = y if isinstance(y, np.ndarray) and y.dtype == object else make_targets(list(y))
-        if len(X) != len(y):
-            raise DataError(f"y: {len(y)} targets for {len(X)} images; give one for each, None where unlabelled")
+        X, y = check_annotated_images(X, y)
         labeled = np.array([target is not None for target in y], dtype=bool)
         if not labeled.any():
             raise DataError("y: every target is None; at least one image must be annotated")
@@ -400,11 +401,8 @@ class ObjectDetector(BaseEstimator):
         else:
             self.classes_ = np.array([str(name) for name in self.classes])
         others = X[~labeled]
-        if unlabeled is not None and len(unlabeled):
-            unlabeled = check_images(unlabeled)
-            if unlabeled.shape[1:] != X.shape[1:] or unlabeled.dtype.kind != X.dtype.kind:
-                raise DataError("unlabeled: must hold images of the same form as X, paths or equal-sized arrays")
-            others = np.concatenate([others, unlabeled])
+        if unlabeled is not None:
+            others = np.concatenate([others, images_like(X, unlabeled, "unlabeled")])
         return X[labeled], y[labeled], others
 
     def _check_parameters(self) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 from modAL.models import ActiveLearner
 from modAL.utils.data import retrieve_rows
 
-from miaod_plugin.data import make_targets
-from miaod_plugin.errors import ConfigError, DataError, shown
+from miaod_plugin.errors import ConfigError, shown
+from miaod_plugin.pool import check_annotated_images, images_like
+from miaod_plugin.rollback import unchanged_if_it_fails
 
 
 class DetectionLearner(ActiveLearner):
@@ -47,9 +48,9 @@ class DetectionLearner(ActiveLearner):
             strategy = shown(query_strategy)
             raise ConfigError(f"query_strategy: {strategy} is not allowed; give a strategy, such as MIAODSampling()")
         super().__init__(estimator, query_strategy)
-        self.X_training, self.y_training = X_training, y_training
+        self.X_training = self.y_training = None
         if X_training is not None:
-            self._fit_to_known(**fit_kwargs)
+            self.fit(X_training, y_training, **fit_kwargs)
 
     def __repr__(self) -> str:
         known = 0 if self.X_training is None else len(self.X_training)
@@ -71,24 +72,23 @@ class DetectionLearner(ActiveLearner):
         return (indices, images, utilities) if return_metrics else (indices, images)
 
     def fit(self, X, y, **fit_kwargs) -> "DetectionLearner":
-        """Forget what is known and fit the estimator to these images and targets."""
-        self.X_training, self.y_training = X, y
-        return self._fit_to_known(**fit_kwargs)
+        """Forget what is known and fit the estimator to these images and targets.
+
+        If that fails or is stopped, what is known stays.
+        """
+        X, y = check_annotated_images(X, y)
+        with unchanged_if_it_fails(self):
+            self.X_training, self.y_training = X, y
+            return self._fit_to_known(**fit_kwargs)
 
     def teach(self, X, y, **fit_kwargs) -> None:
         """Add annotated images to what is known, and fit the estimator to all of it.
 
-        `fit_kwargs` go to the estimator's `fit`, such as ``unlabeled=pool``.
+        `fit_kwargs` go to the estimator's `fit`, such as ``unlabeled=pool``. If that fails or is stopped, what is known
+        stays as it was, so that the same images can be taught again.
         """
-        self._add_training_data(X, y)
-        self._fit_to_known(**fit_kwargs)
-
-    def _add_training_data(self, X, y) -> None:
-        """Append images and targets; replaces modAL's check, which current scikit-learn no longer takes."""
-        if len(X) != len(y):
-            raise DataError(f"y: {len(y)} targets for {len(X)} images; give one for each")
-        if self.X_training is None:
-            self.X_training, self.y_training = X, y
-        else:
-            self.X_training = np.concatenate([self.X_training, X])
-            self.y_training = np.concatenate([self.y_training, make_targets(list(y))])
+        X, y = check_annotated_images(X, y)
+        if self.X_training is not None:
+            X = np.concatenate([self.X_training, images_like(self.X_training, X, "X")])
+            y = np.concatenate([self.y_training, y])
+        self.fit(X, y, **fit_kwargs)

@@ -58,5 +58,6 @@ class DetectionData:
 def make_targets(targets) -> np.ndarray:
     """Return target dicts (or ``None``) as a 1-D object array, which survives modAL's stacking and indexing."""
     array = np.empty(len(targets), dtype=object)
-    array[:] = targets
+    for row, target in enumerate(targets):  # not at once, or lists among them would count as rows
+        array[row] = target
     return array

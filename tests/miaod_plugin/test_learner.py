@@ -1,5 +1,8 @@
 """The active learning loop, with modAL's own learner and with ours."""
 
+import copy
+import re
+
 import numpy as np
 import pytest
 import sklearn
@@ -8,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from miaod_plugin import DetectionLearner, MIAODDetector
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.errors import ConfigError, MiaodError
+from miaod_plugin.errors import ConfigError, MiaodError, TrainingError
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.strategies import MIAODSampling
 
@@ -133,3 +136,89 @@ def test_a_strategy_asked_about_what_is_no_detector_refuses_in_one_line(estimato
 def test_asking_an_unfitted_detector_stays_scikit_learns_error():
     with pytest.raises(NotFittedError):
         MIAODSampling().query(MIAODDetector("retinanet_tiny", DATA.classes), DATA.X[POOL], 1)
+
+
+def known(learner):
+    """Return what must not change when a learner is not taught."""
+    weights = learner.estimator.network_.state_dict()
+    return (
+        learner.X_training.tolist(),
+        [id(target) for target in learner.y_training],
+        {name: tensor.tolist() for name, tensor in weights.items()},
+    )
+
+
+WRONG_BOX = {"boxes": np.array([[5.0, 5, 5, 9]], np.float32), "labels": np.array([0])}
+
+
+@pytest.mark.parametrize(
+    "X, y, message",
+    [
+        (DATA.X[5:7], DATA.y[5:6], "1 targets for 2 images"),
+        (DATA.X[5:6], None, "y: None is not a sequence of targets"),
+        (DATA.X[5:6], [WRONG_BOX], "y[4]['boxes'][0]"),
+        (DATA.X[5:6], [[1, 2]], "y[4] must be None or a dict"),
+        (DATA.X[5:6, :32], DATA.y[5:6], "X: arrays of 32 x 64 beside arrays of 64 x 64"),
+        (np.array(["a.jpg"]), DATA.y[5:6], "X: paths beside arrays of 64 x 64"),
+        (["a.jpg"], DATA.y[5:6], "X: paths beside arrays of 64 x 64"),
+        ("a.jpg", DATA.y[5:6], "X: 'a.jpg' is not a set of images"),
+        ([DATA.X[5], DATA.X[6][:32]], DATA.y[5:7], "is not a set of images"),
+        (None, DATA.y[5:6], "X: None is not a set of images"),
+        (DATA.X[5:6].astype(float), DATA.y[5:6], "is not a set of images"),
+    ],
+)
+def test_a_teach_that_is_refused_changes_nothing_and_the_next_one_works(X, y, message):
+    learner = learner_of(DetectionLearner, CountingSampling())
+    before = known(learner)
+    with pytest.raises(MiaodError, match=re.escape(message)) as caught:
+        learner.teach(X, y)
+    assert str(caught.value).isprintable()
+    assert known(learner) == before
+    learner.teach(DATA.X[5:6], DATA.y[5:6])
+    assert len(learner.X_training) == 5 and known(learner) != before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_training_that_is_stopped_leaves_the_learner_and_its_detector_as_they_were(error):
+    learner = learner_of(DetectionLearner, CountingSampling())
+    before = known(learner)
+
+    def stop(report):
+        if report["step"] == 3:
+            raise error
+
+    learner.estimator.set_params(on_step=stop)
+    for call in (learner.teach, learner.fit):
+        with pytest.raises(error):
+            call(DATA.X[5:8], DATA.y[5:8], unlabeled=DATA.X[8:])
+        assert known(learner) == before
+    learner.estimator.set_params(on_step=None)
+    learner.teach(DATA.X[5:8], DATA.y[5:8])
+    assert len(learner.X_training) == 7
+
+
+def test_a_loss_that_is_not_finite_leaves_the_learner_and_its_detector_as_they_were():
+    learner = learner_of(DetectionLearner, CountingSampling())
+    before = known(learner)
+    learner.estimator.set_params(learning_rate=1e6, max_steps=60)
+    with pytest.raises(TrainingError, match="not finite"):
+        learner.teach(DATA.X[5:8], DATA.y[5:8])
+    assert known(learner) == before
+
+
+def test_a_learner_whose_first_fit_fails_knows_nothing():
+    learner = DetectionLearner(estimator=detector(), query_strategy=CountingSampling())
+    with pytest.raises(MiaodError):
+        learner.teach(DATA.X[:1], [WRONG_BOX])
+    assert learner.X_training is None and not hasattr(learner.estimator, "classes_")
+    with pytest.raises(NotFittedError):
+        learner.predict(DATA.X[:1])
+
+
+def test_teaching_changes_neither_the_images_nor_the_targets_it_is_given():
+    X, y = DATA.X[:6].copy(), copy.deepcopy(DATA.y[:6])
+    learner = DetectionLearner(detector(), CountingSampling(), X[:3], list(y[:3]), unlabeled=X[4:])
+    learner.teach(X[3:4], list(y[3:4]), unlabeled=X[4:])
+    assert np.array_equal(X, DATA.X[:6])
+    for given, original in zip(y, DATA.y[:6], strict=True):
+        assert all(np.array_equal(given[key], original[key]) for key in original)
