@@ -211,6 +211,7 @@ class ObjectDetector(BaseEstimator):
     def score(self, X, y) -> float:
         """Return the mean average precision at IoU 0.5, 11-point as in PASCAL VOC 2007, in 0..1."""
         check_is_fitted(self, "network_")
+        check_targets(y, len(self.classes_))
         return voc_average_precision(self.predict(X), y, len(self.classes_))["map"]
 
     def transform(self, X) -> np.ndarray:

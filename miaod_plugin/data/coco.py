@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import on_stored_pixels, read_frames, store_image
+from miaod_plugin.data.images import read_frames
 from miaod_plugin.data.orientation import STORED, check_orientation
 from miaod_plugin.data.paths import path_inside, read_file, require_folder
 from miaod_plugin.data.validation import (
@@ -15,13 +15,11 @@ from miaod_plugin.data.validation import (
     Described,
     check_class_names,
     check_on_error,
-    check_targets,
     group_by_image,
     usable_boxes,
     usable_images,
 )
 from miaod_plugin.errors import DataError, did_you_mean, shown
-from miaod_plugin.files import write_text
 
 LAYOUT = "an annotations file (instances_SPLIT.json) and the folder of the images it names"
 
@@ -197,44 +195,3 @@ def _number(value: object) -> float:
         return float("nan") if isinstance(value, bool | str) else float(value)
     except (TypeError, OverflowError):
         return float("nan")
-
-
-def write_coco(data: DetectionData, folder: str | Path) -> None:
-    """Write a data set as ``instances_<split>.json`` and ``images/<split>/`` in `folder`.
-
-    ``load_coco(folder / "instances_train.json", folder / "images" / "train")`` then gives the same images, ids, boxes
-    and labels. In the file, boxes count on the pixels as they are stored. Images in memory become PNG, image files are
-    copied. COCO has nothing like ``difficult``: it becomes ``iscrowd``.
-
-    Raises
-    ------
-    DataError
-        If an image has no target or an id cannot name a file.
-    """
-    folder = Path(folder)
-    check_targets(data.y, len(data.classes))
-    pictures = path_inside(folder / "images", data.split, "split")
-    category_ids = data.category_ids or tuple(range(1, len(data.classes) + 1))
-    images, annotations = [], []
-    for x, target, name in zip(data.X, data.y, map(str, data.ids), strict=True):
-        if target is None:
-            raise DataError(f"image {name!r} has no target; write labelled images only")
-        path = store_image(x, path_inside(pictures, name, "ids"))
-        (height, width), boxes = on_stored_pixels(path, target["boxes"])
-        file_name = path.relative_to(pictures).as_posix()
-        images.append({"id": len(images) + 1, "file_name": file_name, "width": width, "height": height})
-        ignored = np.asarray(target.get("difficult", np.zeros(len(boxes)))) + np.asarray(target.get("iscrowd", 0))
-        for (x1, y1, x2, y2), label, ignore in zip(boxes.tolist(), target["labels"], ignored, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": len(images),
-                    "category_id": category_ids[label],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(bool(ignore)),
-                }
-            )
-    categories = [{"id": key, "name": name} for key, name in zip(category_ids, data.classes, strict=True)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    write_text(path_inside(folder, f"instances_{data.split}.json", "split"), json.dumps(content))

@@ -95,9 +95,9 @@ def read_frames(paths: Sequence[str], orientation: str) -> Frames:
     return frames_of(sizes, np.array([turn for _, turn in frames], dtype=np.int64), orientation)
 
 
-def on_stored_pixels(path: str | Path, boxes: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+def on_stored_pixels(x: str | Path | np.ndarray, boxes: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
     """Return the stored ``(height, width)`` of an image, and the boxes on its upright pixels as boxes on those."""
-    size, turn = stored_frame(path)
+    size, turn = (image_size(x), 1) if isinstance(x, np.ndarray) else stored_frame(x)
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     return size, stored_boxes(boxes, np.tile(size, (len(boxes), 1)), np.full(len(boxes), turn))
 
@@ -121,6 +121,11 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: the image does not decode ({reason}); {mend}") from error
 
 
+def stored_suffix(x: str | Path | np.ndarray) -> str:
+    """Return the suffix of the file that `store_image` writes."""
+    return ".png" if isinstance(x, np.ndarray) else Path(x).suffix
+
+
 def store_image(x: str | Path | np.ndarray, target: Path) -> Path:
     """Write one image as `target` plus a suffix, atomically, and return that path.
 
@@ -128,7 +133,7 @@ def store_image(x: str | Path | np.ndarray, target: Path) -> Path:
     """
     if not isinstance(x, np.ndarray):
         _require_file(x)
-    path = target.with_name(target.name + (".png" if isinstance(x, np.ndarray) else Path(x).suffix))
+    path = target.with_name(target.name + stored_suffix(x))
     with atomic_path(path) as temporary:
         if isinstance(x, np.ndarray):
             Image.fromarray(read_image(x).permute(1, 2, 0).numpy()).save(temporary, "PNG")

@@ -220,18 +220,30 @@ def check_targets(y: Sequence[dict | None], n_classes: int) -> None:
             continue
         if not isinstance(target, dict) or not {"boxes", "labels"} <= target.keys():
             raise DataError(f"y[{row}] must be None or a dict with 'boxes' and 'labels', not {shown(target)}")
-        boxes, labels = np.asarray(target["boxes"]), np.asarray(target["labels"])
+        boxes, labels = _array(target, "boxes", row), _array(target, "labels", row)
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise DataError(f"y[{row}]['boxes'] has shape {boxes.shape}; it must be (m, 4), also for m = 0")
         for field in ("labels", "difficult", "iscrowd"):
-            if field in target and np.shape(target[field]) != boxes.shape[:1]:
-                shape = np.shape(target[field])
+            shape = _array(target, field, row).shape if field in target else boxes.shape[:1]
+            if shape != boxes.shape[:1]:
                 raise DataError(f"y[{row}]['{field}'] has shape {shape}; it must be {boxes.shape[:1]}, one per box")
         if len(labels) and (labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= n_classes):
             raise DataError(
-                f"y[{row}]['labels'] is {shown(labels.tolist())}; expected integers from 0 to {n_classes - 1}"
+                f"y[{row}]['labels'] is {shown(labels.tolist())}; expected integers from 0 to {n_classes - 1}, one"
+                " for each class; load every split with classes=data.classes of the training split"
             )
         good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if not good.all():
             k = int(np.argmin(good))
             raise DataError(f"y[{row}]['boxes'][{k}] is {boxes[k].tolist()}; finite x1 < x2 and y1 < y2 expected")
+
+
+def _array(target: dict, field: str, row: int) -> np.ndarray:
+    """Return a field of a target as an array of numbers."""
+    try:
+        array = np.asarray(target[field])
+    except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors that are not on the CPU
+        array = None
+    if array is None or array.dtype.kind not in "biuf":
+        raise DataError(f"y[{row}]['{field}'] is {shown(target[field])}; an array of numbers expected")
+    return array

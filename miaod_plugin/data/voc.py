@@ -1,6 +1,7 @@
 """PASCAL VOC layout: one XML file per image, lists of image ids per split."""
 
 import os
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import IMAGE_SUFFIXES, on_stored_pixels, read_frames, store_image
+from miaod_plugin.data.images import IMAGE_SUFFIXES, read_frames
 from miaod_plugin.data.orientation import STORED, check_orientation
 from miaod_plugin.data.paths import path_inside, read_file, require_folder
 from miaod_plugin.data.validation import (
@@ -17,13 +18,11 @@ from miaod_plugin.data.validation import (
     Described,
     check_class_names,
     check_on_error,
-    check_targets,
     group_by_image,
     usable_boxes,
     usable_images,
 )
 from miaod_plugin.errors import DataError, did_you_mean, shown
-from miaod_plugin.files import atomic_path, write_text
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -31,6 +30,8 @@ VOC_CLASSES = (
 )
 
 LAYOUT = "ROOT/ImageSets/Main/SPLIT.txt, ROOT/Annotations/ID.xml, ROOT/JPEGImages/ID.jpg (with years: ROOT/VOC2007/...)"
+# The files an image may be, in the order of preference.
+IMAGE_FILES = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -67,8 +68,8 @@ def load_voc(
         For example ``(2007, 2012)``, read from ``VOC2007`` and ``VOC2012`` in that order. With more than one year the
         ids read ``"VOC2007/000012"``.
     classes : sequence of str, optional
-        Class names in label order. By default the sorted names found in the annotations of this split: give a test
-        split the ``classes`` of its training split, or `VOC_CLASSES`.
+        Class names in label order. By default the sorted names found in the annotations of this split, with a warning
+        if it is no training split: give it the ``classes`` of the training split, or `VOC_CLASSES`.
     one_based : bool
         Whether pixels are counted from 1 and inclusive, as in VOC: ``x1 = xmin - 1, x2 = xmax``. With False the numbers
         are taken as they are.
@@ -114,6 +115,12 @@ def load_voc(
 
     frames = read_frames(paths, orientation)
     usable, left_out = usable_images(frames, np.array(told), lambda row: f"{files[row]}: <size>", on_error)
+    if classes is None and "train" not in split:
+        warnings.warn(
+            f"{root}: the classes are those of split {shown(split)} alone, whose labels may be numbered otherwise than"
+            " those of the training split; pass classes=data.classes of that split",
+            stacklevel=2,
+        )
     classes = check_class_names(classes if classes is not None else sorted({o.name for o in objects} - {""}), str(root))
     table = _box_table(objects, classes, one_based)
 
@@ -150,7 +157,7 @@ def _read_split(folder: Path, split: str) -> list[str]:
         lines = read_file(file, LAYOUT).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    ids = [_image_id(line.strip()) for line in lines if line.strip()]
+    ids = [id_of_line(line.strip()) for line in lines if line.strip()]
     seen = set()
     for name in ids:
         if name in seen:
@@ -161,14 +168,14 @@ def _read_split(folder: Path, split: str) -> list[str]:
     return ids
 
 
-def _image_id(line: str) -> str:
+def id_of_line(line: str) -> str:
     """Return the id on a line: an id may hold spaces, and class-specific lists add a column of -1, 0 or 1."""
     columns = line.rsplit(maxsplit=1)
     return columns[0] if len(columns) == 2 and columns[1] in ("-1", "0", "1") else line
 
 
 def _find_image(folder: Path, name: str, listed: Path) -> Path:
-    for suffix in (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)):
+    for suffix in IMAGE_FILES:
         path = path_inside(folder, name + suffix, listed)
         if os.path.isfile(path):
             return path
@@ -227,51 +234,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("nan")
-
-
-def write_voc(data: DetectionData, folder: str | Path) -> None:
-    """Write a data set in the PASCAL VOC layout, with pixels counted from 1 as in VOC.
-
-    `load_voc` then gives the same images, ids, boxes and labels. In the files, boxes count on the pixels as they are
-    stored. Several splits may share a folder if their ids differ. Images in memory become PNG, image files are copied.
-    VOC has no crowds: ``iscrowd`` becomes ``difficult``.
-
-    Raises
-    ------
-    DataError
-        If an image has no target, an id cannot name a file, or a box is at most one pixel wide or high, which VOC's
-        inclusive pixels cannot tell from a degenerate one.
-    """
-    folder = Path(folder)
-    check_targets(data.y, len(data.classes))
-    for x, target, name in zip(data.X, data.y, map(str, data.ids), strict=True):
-        if target is None:
-            raise DataError(f"image {name!r} has no target; write labelled images only")
-        file = path_inside(folder / "Annotations", f"{name}.xml", "ids")
-        image = store_image(x, path_inside(folder / "JPEGImages", name, "ids"))
-        with atomic_path(file) as temporary:
-            _annotation(image, target, data.classes, name).write(temporary, encoding="utf-8")
-    lines = "".join(f"{name}\n" for name in data.ids)
-    write_text(path_inside(folder / "ImageSets" / "Main", f"{data.split}.txt", "split"), lines)
-
-
-def _annotation(image: Path, target: dict, classes: tuple[str, ...], name: str) -> ET.ElementTree:
-    annotation = ET.Element("annotation")
-    ET.SubElement(annotation, "filename").text = image.name
-    size = ET.SubElement(annotation, "size")
-    (height, width), boxes = on_stored_pixels(image, target["boxes"])
-    for field, value in (("width", width), ("height", height), ("depth", 3)):
-        ET.SubElement(size, field).text = str(value)
-    boxes = boxes + np.array([1, 1, 0, 0])
-    ignored = np.asarray(target.get("difficult", np.zeros(len(boxes)))) + np.asarray(target.get("iscrowd", 0))
-    for box, label, ignore in zip(boxes, target["labels"], ignored, strict=True):
-        if (box[2:] <= box[:2]).any():
-            raise DataError(f"image {name!r}: box {(box - [1, 1, 0, 0]).tolist()} is too thin for VOC; use write_coco")
-        element = ET.SubElement(annotation, "object")
-        ET.SubElement(element, "name").text = classes[label]
-        ET.SubElement(element, "difficult").text = "1" if ignore else "0"
-        bndbox = ET.SubElement(element, "bndbox")
-        for corner, value in zip(CORNERS, box.tolist(), strict=True):
-            ET.SubElement(bndbox, corner).text = str(int(value)) if value.is_integer() else repr(value)
-    ET.indent(annotation)
-    return ET.ElementTree(annotation)

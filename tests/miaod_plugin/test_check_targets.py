@@ -24,6 +24,10 @@ def test_targets_that_keep_the_contract_pass():
         ({"boxes": BOXES, "labels": LABELS - 1}, r"y\[1\]\['labels'\]"),
         ({"boxes": BOXES, "labels": LABELS / 2}, r"y\[1\]\['labels'\]"),
         ({"boxes": BOXES * np.nan, "labels": LABELS}, r"y\[1\]\['boxes'\]\[0\] is \[nan"),
+        ({"boxes": [[1, 2, 3, 4], [1, 2]], "labels": LABELS}, r"y\[1\]\['boxes'\] is .*; an array of numbers expected"),
+        ({"boxes": [list("1234")] * 2, "labels": LABELS}, r"y\[1\]\['boxes'\] is .*; an array of numbers"),
+        ({"boxes": BOXES, "labels": ["dog", None]}, r"y\[1\]\['labels'\] is \['dog', None\]; an array of numbers"),
+        ({"boxes": BOXES, "labels": LABELS, "difficult": None}, r"y\[1\]\['difficult'\] is None; an array of numbers"),
         ({"boxes": BOXES[:, [2, 1, 0, 3]], "labels": LABELS}, r"\['boxes'\]\[0\] is \[5.0, 0.0, 0.0, 5.0\]"),
     ],
 )

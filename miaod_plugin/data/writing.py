@@ -1,0 +1,63 @@
+"""What both writers of data sets make sure of before they write anything.
+
+Nothing that is there is replaced, nothing is written outside the folder, and every image has files of its own.
+"""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.data.images import on_stored_pixels
+from miaod_plugin.data.paths import is_writable, path_inside
+from miaod_plugin.data.validation import check_class_names, check_targets
+from miaod_plugin.errors import DataError, shown
+
+
+def check_writable(data: DetectionData) -> None:
+    """Raise a DataError unless every image has a target, and an id that no other image's files could share."""
+    check_class_names(data.classes, "classes")
+    check_targets(data.y, len(data.classes))
+    _check_name("split", str(data.split))
+    taken = {}
+    for target, name in zip(data.y, map(str, data.ids), strict=True):
+        if target is None:
+            raise DataError(f"image {shown(name)} has no target; write labelled images only")
+        _check_name("ids", name)
+        key = _file_key(name)
+        if key in taken:
+            raise DataError(
+                f"ids: {shown(taken[key])} and {shown(name)} would share a file; give each image its own id"
+            )
+        taken[key] = name
+
+
+def _check_name(field: str, name: str) -> None:
+    if not name or name != name.strip() or not is_writable(name):
+        raise DataError(f"{field}: {shown(name)} cannot name a file; give one line without blanks at its ends")
+
+
+def _file_key(name: str) -> str:
+    """Return what is the same for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def new_file(folder: Path, name: str, source: str) -> Path:
+    """Return the path of a file in `folder` that is not there yet, not even as a link that leads nowhere."""
+    path = path_inside(folder, name, source)
+    if os.path.lexists(path):
+        raise DataError(f"{path}: is there already and would be replaced; remove it or write to another folder")
+    return path
+
+
+def stored_targets(data: DetectionData) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield ``(height, width)``, boxes on the stored pixels, labels, and which boxes to ignore, of each image."""
+    for x, target in zip(data.X, data.y, strict=True):
+        size, boxes = on_stored_pixels(x, target["boxes"])
+        ignored = np.zeros(len(boxes), dtype=bool)
+        for flag in ("difficult", "iscrowd"):
+            ignored |= np.asarray(target.get(flag, ignored), dtype=bool)
+        yield size, boxes, np.asarray(target["labels"]), ignored
