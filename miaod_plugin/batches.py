@@ -69,26 +69,27 @@ def training_target(target: dict) -> dict[str, Tensor]:
 
 
 # What SSD's authors do to an image before it is mirrored: other colours, a larger canvas, a part that holds objects.
-_distort_and_crop = v2.Compose(
+_distort_and_expand = v2.Compose(
     [
         v2.RandomPhotometricDistort(),
         v2.RandomZoomOut(fill=[123, 117, 104], side_range=(1.0, 4.0)),  # ImageNet's mean colour
-        v2.RandomIoUCrop(),
-        v2.SanitizeBoundingBoxes(),
     ]
 )
+_crop = v2.Compose([v2.RandomIoUCrop(), v2.SanitizeBoundingBoxes()])
 
 
 def ssd_augmented(image: Tensor, target: dict | None, seed: tuple[int, ...]) -> tuple[Tensor, dict | None]:
     """Distort, expand and crop a uint8 image ``(3, H, W)`` with its boxes, by a seed of its own.
 
-    An unlabelled image is not cropped, since a crop is chosen by the boxes in it.
+    An image without boxes, labelled or not, is not cropped, since a crop is chosen by the boxes in it.
     """
     boxes = torch.zeros(0, 4) if target is None else target["boxes"]
     labels = torch.zeros(0) if target is None else target["labels"]
     known = {"boxes": BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(image.shape[1:])), "labels": labels}
     with seeded(seed):
-        image, changed = _distort_and_crop(image, known)
+        image, changed = _distort_and_expand(image, known)
+        if len(boxes):  # else it would try hundreds of crops in vain
+            image, changed = _crop(image, changed)
     return image, target and {"boxes": changed["boxes"].as_subclass(Tensor), "labels": changed["labels"]}
 
 

@@ -1,5 +1,7 @@
 """What training does to its images before a step."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,20 @@ def test_unlabelled_images_are_changed_but_not_cropped():
     assert {target for _, target in changed} == {None}
     assert all(image.shape[1] >= 80 and image.shape[2] >= 120 for image, _ in changed)
     assert len({image.shape for image, _ in changed}) > 3
+
+
+@pytest.mark.parametrize("target", [None, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}])
+def test_no_crop_is_sought_in_an_image_without_boxes(target):
+    called = set()
+    sys.setprofile(lambda frame, event, argument: called.add(frame.f_code.co_qualname))
+    try:
+        changed = ssd_augmented(white_square()[0], target, (0,))[1]
+    finally:
+        sys.setprofile(None)
+    assert "RandomPhotometricDistort.transform" in called and "RandomIoUCrop.make_params" not in called
+    assert (changed is None) == (target is None)
+    if target is not None:
+        assert changed["boxes"].shape == (0, 4) and changed["labels"].shape == (0,)
 
 
 def test_training_with_ssd_augmentation_repeats_bit_for_bit_and_leaves_the_global_state():
