@@ -9,9 +9,9 @@ import numpy as np
 from miaod_plugin.data import load_coco, load_voc, make_digit_scenes, read_image
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, DataError
+from miaod_plugin.experiments.data_sections import Coco, Digits, Sizes, Voc
 from miaod_plugin.experiments.sampling import annotation_costs
 from miaod_plugin.experiments.schema import ExperimentConfig
-from miaod_plugin.experiments.sections import Coco, Digits, Sizes, Voc
 
 
 def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
@@ -41,7 +41,7 @@ def told_sizes(config: ExperimentConfig) -> Sizes | None:
     data = config.data
     if isinstance(data, Digits):
         return None
-    places = [data.root] if isinstance(data, Voc) else [data.train.annotations, data.test.annotations]
+    places = [data.root] if isinstance(data, Voc) else [data.places(part)[0] for part in (data.train, data.test)]
     return None if any(os.path.exists(place) for place in places) else data.sizes
 
 
@@ -95,7 +95,13 @@ def _digits(data: Digits, on_error: str) -> tuple[DetectionData, DetectionData]:
 def _voc(data: Voc, on_error: str) -> tuple[DetectionData, DetectionData]:
     def load(part, classes):
         return load_voc(
-            data.root, split=part.split, years=part.years, classes=classes, one_based=data.one_based, on_error=on_error
+            data.root,
+            split=part.split,
+            years=part.years,
+            classes=classes,
+            one_based=data.one_based,
+            on_error=on_error,
+            orientation=data.orientation,
         )
 
     train = load(data.train, data.classes)
@@ -103,6 +109,8 @@ def _voc(data: Voc, on_error: str) -> tuple[DetectionData, DetectionData]:
 
 
 def _coco(data: Coco, on_error: str) -> tuple[DetectionData, DetectionData]:
-    train = load_coco(data.train.annotations, data.train.images, data.classes, on_error=on_error, split="train")
-    test = load_coco(data.test.annotations, data.test.images, train.classes, on_error=on_error, split="test")
-    return train, test
+    def load(part, split, classes):
+        return load_coco(*data.places(part), classes, on_error=on_error, split=split, orientation=data.orientation)
+
+    train = load(data.train, "train", data.classes)
+    return train, load(data.test, "test", train.classes)

@@ -13,8 +13,9 @@ from pydantic_core import PydanticUndefined
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from miaod_plugin.experiments.data_sections import Coco, Digits, Voc
 from miaod_plugin.experiments.schema import COMMON_PARAMETERS, MIAOD_PARAMETERS, ExperimentConfig
-from miaod_plugin.experiments.sections import Coco, Digits, Section, Voc, options_of
+from miaod_plugin.experiments.sections import Section, options_of
 from miaod_plugin.options import MODES, MIAODOptions
 from miaod_plugin.parameters import described
 from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered

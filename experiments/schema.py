@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from miaod_plugin.experiments.data_sections import Coco, Digits, Place, Voc
 from miaod_plugin.experiments.refusals import first_line
 from miaod_plugin.experiments.sections import (
     FULL_SUPERVISION,
@@ -20,15 +21,11 @@ from miaod_plugin.experiments.sections import (
     SUPERVISED_TWO_HEADS,
     Arm,
     Budget,
-    Coco,
     Detector,
-    Digits,
     Evaluation,
     Name,
-    Place,
     Published,
     Section,
-    Voc,
     WrongKeyError,
     check_keys,
     check_values,

@@ -26,7 +26,7 @@ def save_voc(root: Path, images: dict[str, list[tuple]], split: str = "trainval"
         save_image(root / "JPEGImages" / f"{name}{suffix}")
         text = "".join(OBJECT.format(name=cls, box=box, difficult=difficult) for cls, box, difficult in objects)
         # The <filename> is wrong on purpose: it may not be believed.
-        head = "<filename>elsewhere.jpg</filename>"
+        head = "<filename>elsewhere.jpg</filename><size><width>40</width><height>30</height></size>"
         (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{head}{text}</annotation>")
     (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in images))
     return root
