@@ -42,7 +42,8 @@ def one_line(text: str) -> str:
 
 def shown(value: object) -> str:
     """Return the repr of a value for a message: one line of at most 80 characters, whatever the value is."""
-    text = one_line(" ".join(_short_repr.repr(value).split()))
+    text = _short_repr.repr(value)
+    text = one_line(" ".join(text.split()) if "\n" in text else text)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 

@@ -84,6 +84,8 @@ def usable_images(
             raise DataError(f"{problem}; {mend}")
         skipped.append(f"{problem}; left out the image")
         logger.warning("skipped annotation: %s", skipped[-1])
+    if contradicted.all():
+        raise DataError(f"{skipped[0]}, as all others; give the images that the annotations belong to")
     return ~contradicted, tuple(skipped)
 
 

@@ -31,6 +31,16 @@ def test_given_classes_set_the_label_order(tmp_path):
         load_coco(*save_coco(tmp_path, [GOOD]), classes=("catt",))
 
 
+def test_an_image_of_another_size_than_the_file_tells_is_refused_or_left_out_with_its_boxes(tmp_path):
+    other = {**GOOD, "image_id": 10}
+    file, folder = save_coco(tmp_path, [GOOD, other, {**other, "bbox": [0, 0, 70, 9]}])
+    file.write_text(file.read_text().replace('"width": 40', '"width": 80', 1))
+    with pytest.raises(DataError, match=r"images\[0\] \('b.jpg'\): is 80 x 30, but the image is 40 x 30"):
+        load_coco(file, folder)
+    data = load_coco(file, folder, on_error="skip")
+    assert data.ids.tolist() == ["a"] and data.y[0]["boxes"].tolist() == [[1, 2.5, 11, 22.5]] and len(data.skipped) == 1
+
+
 def test_ids_are_stems_unless_two_images_share_one(tmp_path):
     assert load_coco(*save_coco(tmp_path, [], images=("x/a.jpg", "b.png"))).ids.tolist() == ["a", "b"]
     assert load_coco(*save_coco(tmp_path, [], images=("x/a.jpg", "y/a.jpg"))).ids.tolist() == ["x/a.jpg", "y/a.jpg"]

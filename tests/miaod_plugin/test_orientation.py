@@ -1,7 +1,6 @@
 """Photographs that a camera took turned: in memory pixels, sizes and boxes are upright, whatever the files count on."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -42,7 +41,7 @@ def save_voc(root, orientation: int, box, size: tuple | None = None, **options):
         text += f"<size><height>{size[0]}</height><width>{size[1]}</width></size>"
     for name, content in {
         "Annotations/a.xml": f"<annotation>{text}</annotation>",
-        "ImageSets/Main/all.txt": "a",
+        "ImageSets/Main/train.txt": "a",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
@@ -58,13 +57,13 @@ def save_coco(root, orientation: int, box, size: tuple | None = None):
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": bbox}],
         "categories": [{"id": 1, "name": "dog"}],
     }
-    (root / "instances_all.json").write_text(json.dumps(content))
-    return root / "instances_all.json", root / "images"
+    (root / "instances_train.json").write_text(json.dumps(content))
+    return root / "instances_train.json", root / "images"
 
 
 def load(kind: str, root, exif: int, box, size=None, **options):
     if kind == "voc":
-        return load_voc(save_voc(root, exif, box, size), "all", **options)
+        return load_voc(save_voc(root, exif, box, size), "train", **options)
     return load_coco(*save_coco(root, exif, box, size), **options)
 
 
@@ -120,12 +119,11 @@ def test_a_box_drawn_upright_that_leaves_the_stored_image_is_refused_with_exif_a
 
 
 @both_kinds
-def test_an_image_of_another_size_than_its_annotation_tells_is_refused_or_left_out(tmp_path, kind, caplog):
+def test_a_data_set_whose_sizes_are_all_others_is_refused(tmp_path, kind):
     with pytest.raises(DataError, match=r"is 20 x 15, but the image is 40 x 30; fix the one .* on_error='skip'"):
         load(kind, tmp_path, 1, OBJECT_BOX, (15, 20))
-    with caplog.at_level(logging.WARNING, logger="miaod_plugin"):
-        data = load(kind, tmp_path, 1, OBJECT_BOX, (15, 20), on_error="skip")
-    assert len(data) == 0 and len(data.skipped) == 1 and data.skipped[0].endswith("left out the image")
+    with pytest.raises(DataError, match=r"left out the image, as all others; give the images"):
+        load(kind, tmp_path, 1, OBJECT_BOX, (15, 20), on_error="skip")
 
 
 @both_kinds
@@ -140,8 +138,8 @@ def test_what_is_written_counts_on_stored_pixels_as_the_loaders_expect(tmp_path,
     write_voc(data, tmp_path / "voc")
     write_coco(data, tmp_path / "coco")
     for again in (
-        load_voc(tmp_path / "voc", "all"),
-        load_coco(tmp_path / "coco" / "instances_all.json", tmp_path / "coco" / "images" / "all"),
+        load_voc(tmp_path / "voc", "train"),
+        load_coco(tmp_path / "coco" / "instances_train.json", tmp_path / "coco" / "images" / "train"),
     ):
         assert again.y[0]["boxes"].tolist() == data.y[0]["boxes"].tolist() and image_size(again.X[0]) == image_size(
             data.X[0]

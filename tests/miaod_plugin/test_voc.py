@@ -1,6 +1,7 @@
 import logging
 import os
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,29 @@ def test_an_unknown_class_is_named_with_the_closest_known_one(tmp_path):
 def test_a_box_that_rounding_pushed_over_the_edge_is_clipped(tmp_path):
     data = load_voc(save_voc(tmp_path, {"a": [("dog", (1, 1, 40.3, 30), 0)]}))
     assert data.y[0]["boxes"].tolist() == [[0, 0, 40, 30]]
+
+
+def test_an_image_of_another_size_than_its_annotation_tells_is_refused_or_left_out(tmp_path, caplog):
+    root = save_voc(tmp_path, {"a": [("dog", (1, 1, 9, 9), 0)], "b": [("dog", (2, 2, 9, 9), 0)]})
+    file = root / "Annotations" / "a.xml"
+    file.write_text(file.read_text().replace("<width>40<", "<width>80<"))
+    with pytest.raises(DataError, match=r"a.xml: <size>: is 80 x 30, but the image is 40 x 30; .* on_error='skip'"):
+        load_voc(root)
+    with caplog.at_level(logging.WARNING, logger="miaod_plugin"):
+        data = load_voc(root, on_error="skip")
+    assert data.ids.tolist() == ["b"] and data.y[0]["boxes"].tolist() == [[1, 1, 9, 9]]
+    assert len(data.skipped) == len(caplog.records) == 1 and data.skipped[0].endswith("left out the image")
+
+
+def test_classes_that_come_from_a_test_split_alone_are_warned_of(tmp_path):
+    save_voc(tmp_path, {"a": [("cat", (1, 1, 9, 9), 0), ("dog", (1, 1, 9, 9), 0)]}, split="train")
+    save_voc(tmp_path, {"b": [("dog", (1, 1, 9, 9), 0)]}, split="test")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train = load_voc(tmp_path, "train")
+        assert load_voc(tmp_path, "test", classes=train.classes).y[0]["labels"].tolist() == [1]
+    with pytest.warns(UserWarning, match="classes are those of split 'test' alone.*pass classes=data.classes"):
+        load_voc(tmp_path, "test")
 
 
 @pytest.mark.parametrize("name", ["../a", "/etc/hosts", "x/../../a", "..\\a", "C:\\a", "link"])
