@@ -8,13 +8,13 @@ import numpy as np
 
 from miaod_plugin.data.detection_data import DetectionData, make_targets
 from miaod_plugin.data.images import IMAGE_SUFFIXES
-from miaod_plugin.data.paths import require_folder
+from miaod_plugin.data.paths import is_writable, require_folder
 from miaod_plugin.data.validation import check_class_names
-from miaod_plugin.errors import DataError
+from miaod_plugin.errors import DataError, shown
 
 
 def load_folder(folder: str | Path, classes: Sequence[str] = ()) -> DetectionData:
-    """Load every image in a folder and its sub-folders, unlabelled.
+    """Load every image in a folder and its sub-folders, unlabelled; `read_image` turns photographs upright.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def load_folder(folder: str | Path, classes: Sequence[str] = ()) -> DetectionDat
     Raises
     ------
     DataError
-        If the folder is missing or holds no images.
+        If the folder is missing, holds no images, or one has a name that UTF-8 cannot write.
     """
     folder = Path(folder)
     require_folder(folder, f"a folder of images ({', '.join(IMAGE_SUFFIXES)})")
@@ -43,6 +43,9 @@ def load_folder(folder: str | Path, classes: Sequence[str] = ()) -> DetectionDat
     ids = sorted(path.relative_to(folder).as_posix() for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
     if not ids:
         raise DataError(f"{folder}: holds no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    for name in ids:
+        if not is_writable(name):
+            raise DataError(f"{folder}: {shown(name)} is no name that a text file can hold; rename the image")
     paths = np.array([str(folder / name) for name in ids], dtype=str)
     classes = check_class_names(classes, str(folder))
     y = make_targets([None] * len(ids))
