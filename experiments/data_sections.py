@@ -92,8 +92,8 @@ class Voc(Section):
     """Class names in label order; those of the training part when left out."""
     one_based: bool = True
     """Whether the top left pixel is (1, 1), as in PASCAL VOC itself, or (0, 0)."""
-    orientation: Orientation = "stored"
-    """What boxes on photographs that EXIF turns count on: the pixels as they are stored, or the upright image."""
+    orientation: Orientation | None = None
+    """What boxes on photographs that EXIF turns count on; the stored pixels, with a warning, when left out."""
     sizes: Sizes | None = None
     """What to plan with while the data set is not at hand."""
 
@@ -129,8 +129,8 @@ class Coco(Section):
     """Test images."""
     classes: ClassNames | None = None
     """Class names in label order; the categories of the training part when left out."""
-    orientation: Orientation = "stored"
-    """What boxes on photographs that EXIF turns count on: the pixels as they are stored, or the upright image."""
+    orientation: Orientation | None = None
+    """What boxes on photographs that EXIF turns count on; the stored pixels, with a warning, when left out."""
     sizes: Sizes | None = None
     """What to plan with while the data set is not at hand."""
 

@@ -18,6 +18,7 @@ from miaod_plugin.data.validation import (
     group_by_image,
     usable_boxes,
     usable_images,
+    warn_of_undecided,
 )
 from miaod_plugin.errors import DataError, did_you_mean, shown
 
@@ -30,7 +31,7 @@ def load_coco(
     classes: Sequence[str] | None = None,
     on_error: str = "raise",
     split: str | None = None,
-    orientation: str = STORED,
+    orientation: str | None = None,
 ) -> DetectionData:
     """Load one split of a data set in the COCO format.
 
@@ -48,7 +49,7 @@ def load_coco(
         image whose ``height`` and ``width`` are others than the file's is left out as a whole.
     split : str, optional
         Name of the split; by default the file's name without ``instances_`` and ``.json``.
-    orientation : {"stored", "upright"}
+    orientation : {"stored", "upright"}, optional
         What the annotations of photographs that are turned by their EXIF orientation count on; see `load_voc`.
 
     Returns
@@ -66,15 +67,18 @@ def load_coco(
         for an image of another size.
     """
     check_on_error(on_error)
-    check_orientation(orientation)
+    if orientation is not None:
+        check_orientation(orientation)
     file, folder = Path(annotations), Path(images)
     require_folder(folder, LAYOUT)
     content = _read_json(file)
     names, rows = _read_images(content["images"], file)
     paths = [str(path_inside(folder, name, file)) for name in names]
     classes, category_ids = _read_categories(content["categories"], classes, file)
-    frames = read_frames(paths, orientation)
+    frames = read_frames(paths, orientation or STORED)
     told = np.array([[_number(entry.get(side)) for side in ("height", "width")] for entry in content["images"]])
+    if orientation is None:
+        warn_of_undecided(frames, told, file)
     usable, left_out = usable_images(frames, told, lambda k: f"{file}: images[{k}] ({shown(names[k])})", on_error)
     found = content["annotations"]
     table = _box_table(found, rows, category_ids)

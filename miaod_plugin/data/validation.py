@@ -5,7 +5,9 @@ once; only a bad one costs Python, to write the line that tells what is wrong wi
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -89,6 +91,18 @@ def usable_images(
     return ~contradicted, tuple(skipped)
 
 
+def warn_of_undecided(frames: Frames, told: np.ndarray, source: str | Path) -> None:
+    """Warn of images that EXIF turns where no size tells which way their boxes were drawn."""
+    decided = (told == frames.sizes).all(axis=1) & (frames.sizes != frames.others).any(axis=1)
+    turned = np.flatnonzero((frames.turns != 1) & ~decided)
+    if len(turned):
+        warnings.warn(
+            f"{source}: {len(turned)} images are turned by their EXIF orientation; their boxes are taken to count on"
+            f" {frames.orientation} pixels; pass orientation='stored' or orientation='upright'",
+            stacklevel=3,
+        )
+
+
 def usable_boxes(
     table: BoxTable,
     frames: Frames,
@@ -170,7 +184,7 @@ def _hint(table, row, overhang, frames: Frames, classes, described: Described) -
         return ""
     if table.labels[row] < 0:
         return did_you_mean(described.class_name, classes)
-    if table.empty[row] or not (overhang > SLACK).any():
+    if table.empty[row] or not np.isfinite(overhang).all() or not (overhang > SLACK).any():
         return ""
     limits = np.tile(frames.others[image, ::-1], 2)
     fits = (np.maximum(-table.boxes[row], table.boxes[row] - limits) <= SLACK).all()

@@ -21,6 +21,7 @@ from miaod_plugin.data.validation import (
     group_by_image,
     usable_boxes,
     usable_images,
+    warn_of_undecided,
 )
 from miaod_plugin.errors import DataError, did_you_mean, shown
 
@@ -52,7 +53,7 @@ def load_voc(
     classes: Sequence[str] | None = None,
     one_based: bool = True,
     on_error: str = "raise",
-    orientation: str = STORED,
+    orientation: str | None = None,
 ) -> DetectionData:
     """Load one split of a data set in the PASCAL VOC layout.
 
@@ -76,10 +77,11 @@ def load_voc(
     on_error : {"raise", "skip"}
         What to do with an annotation that is not usable: raise, or drop that box, log it and list it in `skipped`. An
         image whose ``<size>`` is another than the file's is left out as a whole.
-    orientation : {"stored", "upright"}
+    orientation : {"stored", "upright"}, optional
         What the annotations of photographs that are turned by their EXIF orientation count on: the pixels as they are
-        stored, or the upright image, as browsers and most annotation tools show it. The boxes returned lie on upright
-        images in either case, as `read_image` gives them.
+        stored, or the upright image, as browsers and most annotation tools show it. By default the stored pixels, with
+        a warning where no size tells. The boxes returned lie on upright images in either case, as `read_image` gives
+        them.
 
     Returns
     -------
@@ -95,7 +97,8 @@ def load_voc(
         an image of another ``<size>``.
     """
     check_on_error(on_error)
-    check_orientation(orientation)
+    if orientation is not None:
+        check_orientation(orientation)
     root = Path(root)
     require_folder(root, LAYOUT)
     years = [years] if isinstance(years, int | str) else years
@@ -113,8 +116,11 @@ def load_voc(
             ids.append(f"{prefix}/{name}" if len(prefixes) > 1 else name)
             files.append(file)
 
-    frames = read_frames(paths, orientation)
-    usable, left_out = usable_images(frames, np.array(told), lambda row: f"{files[row]}: <size>", on_error)
+    frames = read_frames(paths, orientation or STORED)
+    told = np.array(told)
+    usable, left_out = usable_images(frames, told, lambda row: f"{files[row]}: <size>", on_error)
+    if orientation is None:
+        warn_of_undecided(frames, told, root)
     if classes is None and "train" not in split:
         warnings.warn(
             f"{root}: the classes are those of split {shown(split)} alone, whose labels may be numbered otherwise than"

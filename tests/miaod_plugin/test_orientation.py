@@ -1,6 +1,7 @@
 """Photographs that a camera took turned: in memory pixels, sizes and boxes are upright, whatever the files count on."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_pixels_and_size_are_upright_as_pillow_turns_them(tmp_path, orientation,
 @both_kinds
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_boxes_on_stored_pixels_lie_on_the_same_object_of_the_upright_image(tmp_path, kind, orientation):
-    data = load(kind, tmp_path, orientation, OBJECT_BOX, (HEIGHT, WIDTH))
+    data = load(kind, tmp_path, orientation, OBJECT_BOX, (HEIGHT, WIDTH), orientation="stored")
     assert data.y[0]["boxes"].tolist() == [bright_box(read_image(data.X[0]).permute(1, 2, 0).numpy())]
 
 
@@ -129,21 +130,34 @@ def test_a_data_set_whose_sizes_are_all_others_is_refused(tmp_path, kind):
 @both_kinds
 @pytest.mark.parametrize("size", [None, (0, 0), (0, 40), ("", "")])
 def test_a_size_that_an_annotation_leaves_out_is_no_contradiction(tmp_path, kind, size):
-    assert len(load(kind, tmp_path, 6, OBJECT_BOX, size)) == 1
+    assert len(load(kind, tmp_path, 6, OBJECT_BOX, size, orientation="stored")) == 1
+
+
+@both_kinds
+def test_images_that_exif_turns_are_warned_of_where_nothing_tells_what_their_boxes_count_on(tmp_path, kind):
+    for exif, size in ((3, (30, 40)), (6, None)):
+        with pytest.warns(UserWarning, match=r"1 images are turned by their EXIF orientation; .* stored pixels; pass"):
+            load(kind, tmp_path / f"{exif}", exif, OBJECT_BOX, size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(kind, tmp_path / "told by the size", 6, OBJECT_BOX, (30, 40))
+        load(kind, tmp_path / "not turned", 1, OBJECT_BOX)
+        for orientation in ("stored", "upright"):
+            load(kind, tmp_path / orientation, 3, OBJECT_BOX, orientation=orientation)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_what_is_written_counts_on_stored_pixels_as_the_loaders_expect(tmp_path, orientation):
-    data = load("voc", tmp_path / "in", orientation, OBJECT_BOX)
+    data = load("voc", tmp_path / "in", orientation, OBJECT_BOX, orientation="stored")
     write_voc(data, tmp_path / "voc")
     write_coco(data, tmp_path / "coco")
+    places = [tmp_path / "coco" / "instances_train.json", tmp_path / "coco" / "images" / "train"]
     for again in (
-        load_voc(tmp_path / "voc", "train"),
-        load_coco(tmp_path / "coco" / "instances_train.json", tmp_path / "coco" / "images" / "train"),
+        load_voc(tmp_path / "voc", "train", orientation="stored"),
+        load_coco(*places, orientation="stored"),
     ):
-        assert again.y[0]["boxes"].tolist() == data.y[0]["boxes"].tolist() and image_size(again.X[0]) == image_size(
-            data.X[0]
-        )
+        assert again.y[0]["boxes"].tolist() == data.y[0]["boxes"].tolist()
+        assert image_size(again.X[0]) == image_size(data.X[0])
 
 
 def test_a_damaged_exif_tag_or_an_unknown_orientation_turns_nothing(tmp_path):
