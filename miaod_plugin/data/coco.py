@@ -1,8 +1,9 @@
 """COCO JSON: one ``instances_*.json`` per split beside a folder of images."""
 
 import json
+import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -56,8 +57,8 @@ def load_coco(
     -------
     data : DetectionData
         In the order of the file's ``images``, those without a box included; targets have ``boxes``, ``labels`` and
-        ``iscrowd``. `category_ids` leads from labels back to the file. Ids are the file names without folder and
-        suffix, or as they stand in the file if that would not be unique. Segmentations are not read.
+        ``iscrowd``. `category_ids` leads from labels back to the file. Ids are the file names without suffix, or with
+        it if they would not be unique. Segmentations are not read.
 
     Raises
     ------
@@ -97,7 +98,7 @@ def load_coco(
     columns = {"boxes": boxes, "labels": table.labels[keep], "iscrowd": iscrowd}
     y = group_by_image(len(paths), table.images[keep], columns)
     split = split if split is not None else file.stem.removeprefix("instances_")
-    ids = np.array(_unique_ids(names), dtype=str)
+    ids = np.array(ids_of(names), dtype=str)
     data = DetectionData(np.array(paths), y, classes, ids, split, category_ids, left_out + skipped)
     return data.subset(usable)
 
@@ -164,9 +165,10 @@ def _read_categories(entries: list[dict], classes, file: Path) -> tuple[tuple[st
     return names, tuple(ids[name] for name in names)
 
 
-def _unique_ids(names: list[str]) -> list[str]:
-    stems = [PurePosixPath(name).stem for name in names]
-    return stems if len(set(stems)) == len(stems) else names
+def ids_of(names: list[str]) -> list[str]:
+    """Return an id for each file name: the name without its suffix, where that is unique."""
+    ids = [os.path.splitext(name)[0] for name in names]
+    return ids if len(set(ids)) == len(ids) else names
 
 
 def _box_table(entries: list[dict], rows: dict[int, int], category_ids: tuple[int, ...]) -> BoxTable:

@@ -3,19 +3,21 @@
 import json
 from pathlib import Path
 
+from miaod_plugin.data.coco import ids_of
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.data.images import store_image, stored_suffix
 from miaod_plugin.data.paths import path_inside
 from miaod_plugin.data.writing import check_writable, new_file, stored_targets
+from miaod_plugin.errors import DataError, shown
 from miaod_plugin.files import write_text
 
 
 def write_coco(data: DetectionData, folder: str | Path) -> None:
     """Write a data set as ``instances_<split>.json`` and ``images/<split>/`` in `folder`.
 
-    ``load_coco(folder / "instances_train.json", folder / "images" / "train")`` then gives the same images, boxes and
-    labels, and the same ids if they name no folders. In the file, boxes count on the pixels as they are stored. Images
-    in memory become PNG, image files are copied. COCO has nothing like ``difficult``: it becomes ``iscrowd``.
+    ``load_coco(folder / "instances_train.json", folder / "images" / "train")`` then gives the same images, ids, boxes
+    and labels. In the file, boxes count on the pixels as they are stored. Images in memory become PNG, image files are
+    copied. COCO has nothing like ``difficult``: it becomes ``iscrowd``.
 
     Raises
     ------
@@ -28,7 +30,9 @@ def write_coco(data: DetectionData, folder: str | Path) -> None:
     file = new_file(folder, f"instances_{data.split}.json", "split")
     pictures = path_inside(path_inside(folder, "images", "folder"), str(data.split), "split")
     names = [f"{name}{stored_suffix(x)}" for x, name in zip(data.X, data.ids, strict=True)]
-    for name in names:
+    for name, back, given in zip(names, ids_of(names), map(str, data.ids), strict=True):
+        if back != given:
+            raise DataError(f"ids: {shown(given)} would be read back as {shown(back)}; give ids without dots")
         new_file(pictures, name, "ids")
     content = _content(data, names)
     for x, name in zip(data.X, map(str, data.ids), strict=True):

@@ -41,9 +41,9 @@ def test_an_image_of_another_size_than_the_file_tells_is_refused_or_left_out_wit
     assert data.ids.tolist() == ["a"] and data.y[0]["boxes"].tolist() == [[1, 2.5, 11, 22.5]] and len(data.skipped) == 1
 
 
-def test_ids_are_stems_unless_two_images_share_one(tmp_path):
-    assert load_coco(*save_coco(tmp_path, [], images=("x/a.jpg", "b.png"))).ids.tolist() == ["a", "b"]
-    assert load_coco(*save_coco(tmp_path, [], images=("x/a.jpg", "y/a.jpg"))).ids.tolist() == ["x/a.jpg", "y/a.jpg"]
+def test_ids_are_file_names_without_suffix_unless_two_images_share_one(tmp_path):
+    assert load_coco(*save_coco(tmp_path, [], images=("x/a.jpg", "y/a.b.png"))).ids.tolist() == ["x/a", "y/a.b"]
+    assert load_coco(*save_coco(tmp_path, [], images=("a.jpg", "a.png"))).ids.tolist() == ["a.jpg", "a.png"]
 
 
 @pytest.mark.parametrize(

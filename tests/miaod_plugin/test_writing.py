@@ -76,7 +76,7 @@ def test_an_id_that_would_not_come_back_is_refused_and_nothing_is_written(tmp_pa
 def test_ids_with_blanks_dots_and_folders_come_back(tmp_path, write, ids):
     write(two_images(ids), tmp_path)
     read = load(write, tmp_path)
-    assert read.ids.tolist() == [os.path.basename(name) if write is write_coco else name for name in ids]
+    assert read.ids.tolist() == list(ids)
     assert [int(read_image(x).max()) for x in read.X] == [0, 1]
 
 
@@ -104,6 +104,14 @@ def test_names_that_voc_would_read_back_otherwise_are_refused(tmp_path):
     save_image(tmp_path / "a.gif")
     with pytest.raises(DataError, match=r"a.gif: VOC images end in .jpg, .jpeg, .png, .webp; convert the file"):
         write_voc(two_images(X=[str(tmp_path / "a.gif")] * 2), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_id_that_coco_would_read_back_otherwise_is_refused(tmp_path):
+    save_image(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a")
+    with pytest.raises(DataError, match=r"ids: 'b.c' would be read back as 'b'"):
+        write_coco(two_images(("a", "b.c"), X=[str(tmp_path / "a")] * 2), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
