@@ -69,9 +69,11 @@ def orientation_of(image: Image.Image) -> int:
 
 def upright_pixels(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return stored pixels ``(H, W, 3)`` upright."""
+    if orientation == 1:
+        return pixels
     pixels = pixels[:, ::-1] if orientation in _MIRRORED_X else pixels
     pixels = pixels[::-1] if orientation in _MIRRORED_Y else pixels
-    return np.ascontiguousarray(pixels.swapaxes(0, 1) if orientation in _SWAPPED else pixels)
+    return (pixels.swapaxes(0, 1) if orientation in _SWAPPED else pixels).copy()
 
 
 def upright_sizes(sizes: np.ndarray, orientations: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from miaod_plugin.data.paths import is_writable, path_inside
 from miaod_plugin.data.validation import check_class_names, check_targets
 from miaod_plugin.errors import DataError, shown
 
+LONGEST_NAME = 200  # bytes; file systems take 255, suffixes included
+
 
 def check_writable(data: DetectionData) -> None:
     """Raise a DataError unless every image has a target, and an id that no other image's files could share."""
@@ -36,6 +38,9 @@ def check_writable(data: DetectionData) -> None:
 
 
 def _check_name(field: str, name: str) -> None:
+    """Raise a DataError unless a name can be a file's, and come back from a line of a list."""
+    if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in name.split("/")):
+        raise DataError(f"{field}: {shown(name)} is too long to name a file; give at most {LONGEST_NAME} bytes")
     if not name or name != name.strip() or not is_writable(name):
         raise DataError(f"{field}: {shown(name)} cannot name a file; give one line without blanks at its ends")
 
@@ -50,6 +55,9 @@ def new_file(folder: Path, name: str, source: str) -> Path:
     path = path_inside(folder, name, source)
     if os.path.lexists(path):
         raise DataError(f"{path}: is there already and would be replaced; remove it or write to another folder")
+    parent = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not os.path.isdir(parent):
+        raise DataError(f"{parent}: is a file where a folder is needed; remove it or write to another folder")
     return path
 
 

@@ -160,6 +160,19 @@ def test_what_is_written_counts_on_stored_pixels_as_the_loaders_expect(tmp_path,
         assert image_size(again.X[0]) == image_size(data.X[0])
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (1, 1)])
+def test_images_one_pixel_wide_or_high_are_turned_too(tmp_path, orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)).save(
+        tmp_path / "a.png", exif=exif
+    )
+    with Image.open(tmp_path / "a.png") as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").permute(1, 2, 0).numpy(), upright)
+
+
 def test_a_damaged_exif_tag_or_an_unknown_orientation_turns_nothing(tmp_path):
     pixels = save_photograph(tmp_path / "a", 9)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").permute(1, 2, 0).numpy(), pixels)

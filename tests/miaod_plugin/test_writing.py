@@ -55,6 +55,19 @@ def test_an_image_that_would_be_read_in_place_of_the_written_one_is_in_the_way(t
 
 
 @both_writers
+@pytest.mark.parametrize("place", [".", "in", "in/a.png"])
+def test_a_file_where_a_folder_is_needed_is_refused_and_nothing_is_written(tmp_path, write, place):
+    pictures = "JPEGImages" if write is write_voc else "images/train"
+    path = tmp_path / "out" / place.replace("in", pictures)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    ids = ("a.png/x", "b") if place == "in/a.png" else ("a", "b")
+    with pytest.raises(DataError, match="is a file where a folder is needed"):
+        write(two_images(ids), tmp_path / "out")
+    assert list(content(tmp_path).values()) == [b"mine"]
+
+
+@both_writers
 @pytest.mark.parametrize("ids", [("a", "a"), ("a", "A"), ("é", "e\u0301"), ("stra\u00dfe", "STRASSE")])
 def test_ids_that_would_share_a_file_are_refused_and_nothing_is_written(tmp_path, write, ids):
     with pytest.raises(DataError, match=r"ids: .* and .* would share a file"):
@@ -63,7 +76,9 @@ def test_ids_that_would_share_a_file_are_refused_and_nothing_is_written(tmp_path
 
 
 @both_writers
-@pytest.mark.parametrize("name", ["", " ", "b ", "\tb", "b\nc", "b\x00", "\ud800", "/b", "../b", "x/../../b"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "b ", "\tb", "b\nc", "b\x00", "\ud800", "/b", "../b", "x/../../b", "x" * 300]
+)
 def test_an_id_that_would_not_come_back_is_refused_and_nothing_is_written(tmp_path, write, name):
     data = replace(two_images(), ids=np.array(["a", name], dtype=object))  # numpy's own str drops NUL
     with pytest.raises(DataError, match="ids: ") as error:

@@ -115,7 +115,8 @@ class Family:
         place = rng.choice((*places, "images/train/a.png", "instances_train.json", "Annotations", "ImageSets"))
         path = self.folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        kind = rng.choice(("file", "folder", "link out", "link to a file", "dangling"))
+        # The folder that a person names may be a link; what lies in it may not lead out.
+        kind = rng.choice(("file", "folder", *(("link out", "link to a file", "dangling") if place else ())))
         if kind == "file":
             path.write_text("mine")
         elif kind == "folder":
