@@ -41,7 +41,7 @@ class EventFiles:
         metrics = read_json(self._run.folder(cell) / "metrics.json")
 
         for name, tag in (("ap50", "AP50"), ("ap", "AP")):
-            if name in metrics:
+            if statistics.known(metrics.get(name)):
                 writer.add_scalar(f"by labelled images/{tag}", metrics[name], metrics["images"])
                 writer.add_scalar(f"by number of boxes/{tag}", metrics[name], metrics["boxes"])
         for name, value in metrics["per_class"].items():
@@ -73,8 +73,8 @@ class EventFiles:
         cycles = [chain[cell.cycle] for chain in chains]
         writer, images = self._writer(cell.arm, "mean"), round(fmean(cycle["images"] for cycle in cycles))
         for name, tag in (("ap50", "AP50"), ("ap", "AP")):
-            if name in cycles[0]:
-                summary = statistics.describe([cycle[name] for cycle in cycles])
+            summary = statistics.describe([cycle.get(name) for cycle in cycles])
+            if summary["mean"] is not None:
                 writer.add_scalar(f"arms by labelled images/{tag}", summary["mean"], images)
                 for end in ("low", "high"):
                     value = summary["mean"] if summary[end] is None else summary[end]
@@ -98,9 +98,9 @@ class EventFiles:
     def _add_summary(self, cell: Cell, writer: SummaryWriter) -> None:
         """Write what the arm is and the area under its curve, for the hparams table."""
         cycles, score = self._cycles[cell.arm, cell.seed], score_name(self._run)
-        result = {"result/last": cycles[-1][score]}
+        result = {"result/last": cycles[-1][score]} if statistics.known(cycles[-1][score]) else {}
         amounts, scores = zip(*((cycle["images"], cycle[score]) for cycle in cycles), strict=True)
-        if amounts[0] < amounts[-1]:
+        if amounts[0] < amounts[-1] and all(map(statistics.known, scores)):
             result["result/AULC"] = statistics.area_under_curve(amounts, scores)
         strategy = next(arm.strategy for arm in self._run.config.arms if arm.name == cell.arm)
         row = {"arm": cell.arm, "training": cell.training, "strategy": strategy, "seed": cell.seed}

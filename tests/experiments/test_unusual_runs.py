@@ -12,7 +12,9 @@ import pytest
 import yaml
 from pages import ARMS, Page, copy_run
 from rich.console import Console
+from tiny_experiment import run_tiny
 
+from miaod_plugin.data import make_digit_scenes, write_coco
 from miaod_plugin.experiments.report import open_run, write_report
 from miaod_plugin.experiments.results import results_table
 from miaod_plugin.experiments.tables import best
@@ -76,6 +78,21 @@ def test_the_terminal_shows_a_dash_for_scores_that_are_not_there(run):
     console.print(results_table(open_run(run)))
     line = next(line for line in console.file.getvalue().splitlines() if "supervised+random" in line)
     assert line.count(" - ") == 3 and "nan" not in console.file.getvalue()
+
+
+def test_a_run_whose_test_images_hold_no_objects_ends_with_a_page(tmp_path):
+    scenes = make_digit_scenes(6, n_classes=3, random_state=0)
+    write_coco(scenes, tmp_path)
+    annotations = tmp_path / "instances_train.json"
+    content = json.loads(annotations.read_text())
+    (tmp_path / "test.json").write_text(json.dumps(content | {"annotations": []}))
+    parts = {"train": annotations, "test": tmp_path / "test.json"}
+    images = str(tmp_path / "images" / "train")
+    data = {"kind": "coco"} | {name: {"annotations": str(path), "images": images} for name, path in parts.items()}
+    arms = [{"training": "supervised", "strategy": "random"}]
+    run, _ = run_tiny(tmp_path, data=data, arms=arms, budgets=[2, 3], seeds=[0], miaod=None, jobs=1)
+    assert "There is no average precision" in Page(run / "report.html").text
+    assert list((run / "tensorboard").rglob("*tfevents*"))
 
 
 def test_an_arm_without_a_score_does_not_hide_the_others(run):
