@@ -46,7 +46,7 @@ def test_predict_takes_folders_and_writes_what_it_found(folder, tmp_path, predic
     boxes = [box for image in found["images"] for box in image["boxes"]]
     assert boxes and all(box["class"] in found["classes"] and 0 <= box["score"] <= 1 for box in boxes)
     assert predict(folder, "--format", "coco")[0] == 0
-    assert load_coco(tmp_path / "out" / "predictions.json", folder).ids.tolist() == ["a", "b", "c"]
+    assert load_coco(tmp_path / "out" / "predictions.json", folder).ids.tolist() == ["a", "b", "sub/c"]
 
 
 def test_pictures_of_images_with_the_same_name_do_not_collide(folder, tmp_path, predict):

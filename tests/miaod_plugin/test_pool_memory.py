@@ -25,7 +25,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 def peak_memory(folder, n_images: int) -> float:
     """Return the most memory, in MiB, that a query of a pool of image files has taken."""
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(n_images)]
+    command = [sys.executable, "-c", SCRIPT, str(folder / str(n_images)), str(n_images)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
 
 
