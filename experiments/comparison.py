@@ -1,6 +1,5 @@
 """The numbers behind a report: the rows of a run, or of several, seen through `statistics.py`."""
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,8 @@ from statistics import fmean
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, did_you_mean
 from miaod_plugin.experiments import statistics
-from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines
+from miaod_plugin.experiments.layout import Cell, Run, begun_with
+from miaod_plugin.experiments.records import Record, survey
 from miaod_plugin.experiments.results import collect, full_supervision, score_name
 from miaod_plugin.experiments.savings import labels_saved
 
@@ -164,30 +164,17 @@ def compare_runs(comparisons: dict[str, Comparison], reference: str) -> Comparis
     return Comparison(rows, first.score, reference, full, first.x)
 
 
-def last_finished(run: Run, arm: str, seed: int) -> Cell | None:
-    """Return the latest finished cycle of an arm and seed."""
-    cells = [cell for cell in _cells(run, arm, seed) if _scored(run, cell)]
-    return cells[-1] if cells else None
-
-
 def per_class(run: Run, arms: Iterable[str]) -> dict[str, dict[str, float | None]]:
     """Return class -> arm -> AP at the arm's last budget that all its seeds have, mean over the seeds that have one."""
     table: dict[str, dict[str, float | None]] = {}
+    records = survey(run).records
     for arm in arms:
-        last = [cell for seed in run.config.seeds if (cell := last_finished(run, arm, seed))]
-        cycle = min(cell.cycle for cell in last)
-        cells = [Cell(cell.seed, cycle, cell.training, arm) for cell in last]
-        of_seeds = [read_json(run.folder(cell) / "metrics.json")["per_class"] for cell in cells]
+        curves = [of_seed for seed in run.config.seeds if (of_seed := _records(run, records, arm, seed))]
+        of_seeds = [of_seed[min(map(len, curves)) - 1].metrics["per_class"] for of_seed in curves]
         for name in of_seeds[0]:
-            values = [scores[name] for scores in of_seeds if scores[name] is not None]
+            values = [scores[name] for scores in of_seeds if scores.get(name) is not None]
             table.setdefault(name, {})[arm] = fmean(values) if values else None
     return table
-
-
-def selected_ids(run: Run, cell: Cell) -> list[dict]:
-    """Return what a cycle's query picked, best first: dicts ``id`` and ``utility``."""
-    with open(run.folder(cell) / "selected.csv", newline="", encoding="utf-8") as file:
-        return [{"id": row["id"], "utility": float(row["utility"])} for row in csv.DictReader(file)]
 
 
 def overlap(run: Run, arms: list[str]) -> dict | None:
@@ -201,12 +188,11 @@ def overlap(run: Run, arms: list[str]) -> dict | None:
         or before anything was selected.
     """
     shared: dict[tuple[str, str], list[float]] = {}
-    chance, cycle = [], None
+    chance, cycle, records = [], None, survey(run).records
     for seed in run.config.seeds:
         labelled = {}
         for arm in arms:
-            finished = [cell for cell in _cells(run, arm, seed) if _scored(run, cell)]
-            labelled[arm] = [read_lines(run.folder(cell) / "labelled.txt") for cell in finished]
+            labelled[arm] = [record.labelled for record in _records(run, records, arm, seed)]
         n_cycles = min(map(len, labelled.values()))
         if n_cycles < 2 or len(labelled) < 2:
             continue
@@ -220,7 +206,7 @@ def overlap(run: Run, arms: list[str]) -> dict | None:
                 shared.setdefault(pair, []).append(row["jaccard"])
         cycle = n_cycles - 1 if cycle is None else min(cycle, n_cycles - 1)
         share = fmean(len(of_arm[n_cycles - 1]) - len(initial) for of_arm in labelled.values())
-        share /= read_json(run.root / "data.json")["train"]["images"] - len(initial)
+        share /= begun_with(run)["train"]["images"] - len(initial)
         chance.append(share / (2 - share))
     if not shared:
         return None
@@ -240,12 +226,11 @@ def class_balance(run: Run, arms: list[str], train: DetectionData) -> dict:
     row_of = {name: row for row, name in enumerate(train.ids.tolist())}
     n_classes = len(train.classes)
     pool = statistics.class_counts(train.y, n_classes)
-    balance = {}
+    balance, records = {}, survey(run).records
     for arm in arms:
         counts, divergences = [], []
         for seed in run.config.seeds:
-            asked = [cell for cell in _cells(run, arm, seed) if (run.folder(cell) / "selected.csv").exists()]
-            picked = [one["id"] for cell in asked for one in selected_ids(run, cell)]
+            picked = [one["id"] for record in _records(run, records, arm, seed) for one in record.selected or ()]
             if picked:
                 counts.append(statistics.class_counts(train.y[[row_of[name] for name in picked]], n_classes))
                 divergences.append(statistics.class_balance(counts[-1], pool)["kl"])
@@ -259,9 +244,7 @@ def class_balance(run: Run, arms: list[str], train: DetectionData) -> dict:
     return {"pool": pool, "arms": balance, "top": top or 1.0}
 
 
-def _scored(run: Run, cell: Cell) -> bool:
-    return (run.folder(cell) / "metrics.json").exists()
-
-
-def _cells(run: Run, arm: str, seed: int) -> list[Cell]:
-    return [Cell(seed, cycle, run.trainings[arm], arm) for cycle in range(len(run.config.budgets))]
+def _records(run: Run, records: dict[Cell, Record], arm: str, seed: int) -> list[Record]:
+    """Return the records of an arm and seed by cycle, up to the first that does not count."""
+    cells = [Cell(seed, cycle, run.trainings[arm], arm) for cycle in range(len(run.config.budgets))]
+    return [records[cell] for cell in cells if cell in records]

@@ -5,12 +5,10 @@ says that it is done, and what follows always uses the saved model, so that a cy
 started again ends with the same result, on a CPU with the same bits.
 """
 
-import csv
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +17,33 @@ import numpy as np
 
 from miaod_plugin.checkpoint import discard_damaged
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_json, write_lines, write_rows
+from miaod_plugin.errors import DataError, shown
+from miaod_plugin.experiments.layout import Cell, Run
+from miaod_plugin.experiments.loss_record import LossRecord, Report
+from miaod_plugin.experiments.records import (
+    LABELLED,
+    METRICS,
+    MODEL,
+    SELECTED,
+    SELECTED_COLUMNS,
+    TRAINED,
+    TRAINING,
+    read_record,
+    training_done,
+)
 from miaod_plugin.experiments.sampling import annotation_costs, most_images, random_state, unlabelled_subset
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.splits import initial_rows
+from miaod_plugin.experiments.stored import (
+    CHECKSUMS,
+    as_json,
+    read_sums,
+    required,
+    seal,
+    write_lines,
+    write_rows,
+    write_sums,
+)
 from miaod_plugin.experiments.trainings import (
     FULL_SUPERVISION,
     labelled_images,
@@ -32,10 +53,7 @@ from miaod_plugin.experiments.trainings import (
     optimiser_steps,
     uses_unlabelled,
 )
-from miaod_plugin.files import write_text
 from miaod_plugin.metrics import coco_average_precision, voc_average_precision
-
-Report = Callable[..., None]  # report(stage, step=0, total=0)
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,13 @@ class Experiment:
         """What annotating each training image costs, in the unit of the budget."""
         return annotation_costs(self.train.y, self.config.budget)
 
+    def rows(self, ids: Sequence[str], where: Path) -> np.ndarray:
+        """Return the rows of images by their ids, which were read from the files of a cell."""
+        for name in ids:
+            if name not in self.row_of:
+                raise DataError(f"{where}: {shown(name)} is not an image of data.train")
+        return np.array([self.row_of[name] for name in ids], dtype=np.int64)
+
     def initial_set(self, seed: int) -> np.ndarray:
         """Return the sorted rows of the images that are labelled before the first query."""
         return initial_rows(self.config, self.train.ids, self.costs, seed)
@@ -73,11 +98,11 @@ def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
     """Do what is left of one cycle and write its ``metrics.json``."""
     folder = experiment.run.folder(cell)
     labelled = annotate(experiment, cell)
-    if cell.arm and cell.cycle == 0:
-        adopt_shared_model(experiment, cell)
+    if cell.cycle == 0:
+        adopt_training(experiment.run, cell)
     training = teach(experiment, cell, labelled, report)
 
-    estimator = load_estimator(experiment.config, cell.training, folder / "model.safetensors")
+    estimator = load_estimator(experiment.config, cell.training, folder / MODEL)
     # what it learned from is not in the model's file, but some strategies start from it
     estimator.X_labeled_, estimator.y_labeled_ = experiment.train.X[labelled], experiment.train.y[labelled]
     scores = score(experiment, cell, estimator, report)
@@ -88,41 +113,78 @@ def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
     budget = None if cell.training == FULL_SUPERVISION else experiment.config.budgets[cell.cycle]
     spent = float(experiment.costs[labelled].sum())
     counts = {"budget": budget, "spent": spent, "images": len(labelled), "boxes": boxes}
-    write_json(folder / "metrics.json", {**identity, **counts, **scores, **training, "query_seconds": query_seconds})
+    metrics = {**identity, **counts, **scores, **training, "query_seconds": query_seconds}
+    selected = [SELECTED] * experiment.run.asks(cell)
+    seal(folder / METRICS, as_json(metrics), [LABELLED, *TRAINED, *selected])
 
 
 def annotate(experiment: Experiment, cell: Cell) -> np.ndarray:
-    """Return the rows of the labelled images: all, the initial set, or the last cycle's with what it selected."""
-    train = experiment.train
-    if cell.training == FULL_SUPERVISION:
-        labelled = np.arange(len(train))
-    elif cell.cycle == 0:
-        labelled = experiment.initial_set(cell.seed)
-    else:
-        last = experiment.run.folder(Cell(cell.seed, cell.cycle - 1, cell.training, cell.arm))
-        with open(last / "selected.csv", newline="", encoding="utf-8") as file:
-            selected = [row["id"] for row in csv.DictReader(file)]
-        labelled = np.array([experiment.row_of[name] for name in read_lines(last / "labelled.txt") + selected])
-    write_lines(experiment.run.folder(cell) / "labelled.txt", train.ids[labelled])
+    """Return the rows of the labelled images, and write down their ids."""
+    labelled = labelled_rows(experiment, cell)
+    write_lines(experiment.run.folder(cell) / LABELLED, experiment.train.ids[labelled])
     return labelled
 
 
-def adopt_shared_model(experiment: Experiment, cell: Cell) -> None:
-    """Take over the files of the cycle-0 training that all arms of this training share."""
-    shared, folder = experiment.run.folder(Cell(cell.seed, 0, cell.training)), experiment.run.folder(cell)
-    for name in ("unlabelled.txt", "losses.jsonl", "model.safetensors", "training.json"):
-        if not (folder / name).exists():
-            try:
-                os.link(shared / name, folder / name)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(shared / name, folder / name)
+def labelled_rows(experiment: Experiment, cell: Cell) -> np.ndarray:
+    """Return the rows of the labelled images: all, the initial set, or the last cycle's with what it selected."""
+    if cell.training == FULL_SUPERVISION:
+        return np.arange(len(experiment.train))
+    if cell.cycle == 0:
+        return experiment.initial_set(cell.seed)
+    last = Cell(cell.seed, cell.cycle - 1, cell.training, cell.arm)
+    folder = experiment.run.folder(last)
+    return experiment.rows(required(read_record(experiment.run, last), folder / METRICS).next_labelled(), folder)
+
+
+def adopt_training(run: Run, cell: Cell) -> None:
+    """Take over the cycle-0 training that all arms of a training share: an arm's from the shared cell.
+
+    The shared cell takes it over too, from an arm, if its own is lost: then arms that come later start where the
+    others did, also where training again would not give the same bits.
+    """
+    if training_done(run, cell) is not None:
+        return
+    shared, folder = Cell(cell.seed, 0, cell.training), run.folder(cell)
+    source = next((one for one in ([shared] if cell.arm else run.next_cells(cell)) if training_done(run, one)), None)
+    if source is None:
+        if cell.arm:
+            raise DataError(f"{run.folder(shared) / MODEL}: missing or damaged; start the run again to train it anew")
+        return
+    if cell.arm:
+        _require_what_others_began_with(run, shared, cell)
+    for name in (*TRAINED, CHECKSUMS):
+        (folder / name).unlink(missing_ok=True)
+    for name in TRAINED[:-1]:
+        _link(run.folder(source) / name, folder / name)
+    if (sums := read_sums(run.folder(source))) is not None:
+        write_sums(folder, {name: sums[name] for name in (LABELLED, *TRAINED)})
+    _link(run.folder(source) / TRAINING, folder / TRAINING)
+
+
+def _link(source: Path, path: Path) -> None:
+    try:
+        os.link(source, path)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, path)
+
+
+def _require_what_others_began_with(run: Run, shared: Cell, cell: Cell) -> None:
+    ours = (read_sums(run.folder(shared)) or {}).get(MODEL)
+    for other in run.next_cells(shared):
+        theirs = (read_sums(run.folder(other)) or {}).get(MODEL)
+        if other != cell and ours and theirs and ours != theirs:
+            raise DataError(
+                f"{run.folder(shared) / MODEL}: was lost and trained again, not to the weights that {other.arm} began"
+                " with; arms that start from it would not compare: use another name, or --fresh"
+            )
 
 
 def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Report) -> dict:
     """Train on the labelled images unless that is done; leave the model behind and return what was measured."""
     folder, config, train = experiment.run.folder(cell), experiment.config, experiment.train
-    if (done := read_json(folder / "training.json")) is not None:
+    if (done := training_done(experiment.run, cell)) is not None:
         return done
+    (folder / TRAINING).unlink(missing_ok=True)
     pool = np.setdiff1d(np.arange(len(train)), labelled)
     unlabelled = unlabelled_subset(pool, len(labelled), cell.seed, cell.cycle)
     if not uses_unlabelled(cell.training):
@@ -142,10 +204,11 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
         on_step=losses,
     )
     estimator.fit(train.X[labelled], train.y[labelled], unlabeled=train.X[unlabelled] if len(unlabelled) else None)
-    (folder / "model.safetensors").unlink(missing_ok=True)  # whatever was there is this cell's
-    estimator.save(folder / "model.safetensors")
-    done = {"steps": steps, "losses": losses.last_means(), "train_seconds": losses.seconds()}
-    write_json(folder / "training.json", done)
+    (folder / MODEL).unlink(missing_ok=True)  # whatever was there is this cell's
+    estimator.save(folder / MODEL)
+    done = {"training": cell.training, "seed": cell.seed, "cycle": cell.cycle}
+    done |= {"steps": steps, "losses": losses.last_means(), "train_seconds": losses.seconds()}
+    seal(folder / TRAINING, as_json(done), [LABELLED, *TRAINED[:-1]])
     return done
 
 
@@ -155,8 +218,9 @@ def score(experiment: Experiment, cell: Cell, estimator, report: Report) -> dict
     The model that all arms of a training start from was scored when it was trained.
     """
     if cell.arm and cell.cycle == 0:
-        shared = read_json(experiment.run.folder(Cell(cell.seed, 0, cell.training)) / "metrics.json")
-        return {name: shared[name] for name in ("ap50", "ap", "per_class") if name in shared}
+        shared, run = Cell(cell.seed, 0, cell.training), experiment.run
+        metrics = required(read_record(run, shared), run.folder(shared) / METRICS).metrics
+        return {name: metrics[name] for name in ("ap50", "ap", "per_class") if name in metrics}
     report("scoring")
     return average_precision(estimator, experiment.test, experiment.config.evaluation.metric)
 
@@ -199,51 +263,5 @@ def query(experiment: Experiment, cell: Cell, estimator, labelled: np.ndarray, r
             if spent >= to_spend:
                 break
     seconds = time.perf_counter() - start
-    write_rows(folder / "selected.csv", rows, ("rank", "id", "utility"))
+    write_rows(folder / SELECTED, rows, SELECTED_COLUMNS)
     return seconds if at_most else None
-
-
-class LossRecord:
-    """Writes each optimiser step to ``losses.jsonl`` as it happens; a resumed training continues the file."""
-
-    def __init__(self, path: Path, report: Report):
-        self._path, self._report = path, report
-        self._start, self._before = time.perf_counter(), 0.0
-        self.step = 0
-
-    def __call__(self, event: dict) -> None:
-        if self.step == 0:
-            self._continue_at(event["step"])
-        self.step = event["step"]
-        row = {"seconds": round(self.seconds(), 3), **{name: event[name] for name in ("step", "round", "losses")}}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self._report("training", self.step, event["total"])
-
-    def _continue_at(self, step: int) -> None:
-        kept = [row for row in read_losses(self._path) if row["step"] < step] if step > 1 else []
-        write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._before = kept[-1]["seconds"] if kept else 0.0
-
-    def seconds(self) -> float:
-        """Return the training time so far, that before an interruption included."""
-        return self._before + time.perf_counter() - self._start
-
-    def last_means(self, n_steps: int = 50) -> dict[str, float]:
-        """Return the mean of each loss over the last steps."""
-        values: dict[str, list[float]] = {}
-        for row in read_losses(self._path)[-n_steps:]:
-            for name, value in row["losses"].items():
-                values.setdefault(name, []).append(value)
-        return {name: sum(series) / len(series) for name, series in values.items()}
-
-
-def read_losses(path: Path) -> list[dict]:
-    """Return the steps recorded in a ``losses.jsonl``; a last line cut off by a power failure is left out."""
-    rows = []
-    for line in read_lines(path) if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows

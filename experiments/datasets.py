@@ -10,6 +10,8 @@ from miaod_plugin.data import load_coco, load_voc, make_digit_scenes, read_image
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.data_sections import Coco, Digits, Sizes, Voc
+from miaod_plugin.experiments.layout import Run, begun_with
+from miaod_plugin.experiments.records import require_images
 from miaod_plugin.experiments.sampling import annotation_costs
 from miaod_plugin.experiments.schema import ExperimentConfig
 
@@ -34,6 +36,21 @@ def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
             raise ConfigError(f"{config.source}: data.sizes.{part}: {told}, but the data set has {len(data)} images")
     require_affordable(config, annotation_costs(train.y, config.budget).sum())
     return train, test
+
+
+def training_part(run: Run) -> DetectionData:
+    """Return the training part of a stored run.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If it cannot be loaded, or is not what the run began with.
+    """
+    train = load_data(run.config)[0]
+    if describe(train) != begun_with(run)["train"]:
+        raise DataError(f"data.train: not what the run in {run.root} began with; give it the data it was made with")
+    require_images(run, train.ids.tolist())
+    return train
 
 
 def told_sizes(config: ExperimentConfig) -> Sizes | None:

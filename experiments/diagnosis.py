@@ -16,11 +16,12 @@ from scipy.stats import spearmanr
 from miaod_plugin.batches import training_target
 from miaod_plugin.data import make_targets, read_image
 from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.errors import ConfigError, DataError, did_you_mean
-from miaod_plugin.experiments.datasets import describe, load_data
-from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines, write_rows
-from miaod_plugin.experiments.report import open_run
+from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.experiments.datasets import training_part
+from miaod_plugin.experiments.layout import Cell, Run, open_run
+from miaod_plugin.experiments.records import model_path, undamaged
 from miaod_plugin.experiments.sampling import random_state
+from miaod_plugin.experiments.stored import write_rows
 from miaod_plugin.experiments.trainings import has_two_heads, load_estimator, make_strategy
 from miaod_plugin.metrics import voc_average_precision
 from miaod_plugin.query import QueryStrategy
@@ -34,9 +35,7 @@ def write_diagnosis(
 ) -> tuple[list[dict], Path]:
     """Write ``diagnosis.csv`` into the folder of a run, and return its rows and its path; see `diagnose`."""
     run = open_run(root)
-    train = load_data(run.config)[0]
-    if describe(train) != read_json(run.root / "data.json")["train"]:
-        raise DataError(f"data.train: not what the run in {run.root} began with; give it the data it was made with")
+    train = training_part(run)
     rows = list(diagnose(run, train, cycle, arms))
     if not rows:
         raise ConfigError(
@@ -94,14 +93,15 @@ def diagnose(
         if arm not in run.trainings:
             raise ConfigError(f"{run.root}: --arm: there is no arm {arm!r}{did_you_mean(arm, run.trainings)}")
     cycle = max(len(run.config.budgets) - 2, 0) if cycle is None else cycle
-    cells = [cell for cell in run.arm_cells() if cell.cycle == cycle and run.asks(cell) and run.finished(cell)]
+    records = undamaged(run)
+    cells = [cell for cell, record in records.items() if cell.cycle == cycle and cell.arm and record.selected]
     cells = [cell for cell in cells if not arms or cell.arm in arms]
     if not cells:
         raise ConfigError(f"{run.root}: no model of cycle {cycle} has finished with a query")
     row_of = {name: row for row, name in enumerate(train.ids.tolist())}
     for cell in cells:
-        estimator = load_estimator(run.config, cell.training, run.folder(cell) / "model.safetensors")
-        labelled = [row_of[name] for name in read_lines(run.folder(cell) / "labelled.txt")]
+        estimator = load_estimator(run.config, cell.training, model_path(run, cell))
+        labelled = [row_of[name] for name in records[cell].labelled]
         estimator.X_labeled_, estimator.y_labeled_ = train.X[labelled], train.y[labelled]
         pool = np.setdiff1d(np.arange(len(train)), labelled)
         if not len(pool):

@@ -1,15 +1,19 @@
 """Versions and hardware of a run: what else its numbers depend on."""
 
-import json
+import logging
 import os
 import platform
 from importlib.metadata import version
 
 import torch
+from pydantic import BaseModel, ConfigDict, RootModel
 
-from miaod_plugin.experiments.layout import Run
+from miaod_plugin.errors import DataError
+from miaod_plugin.experiments.layout import Run, require_own
+from miaod_plugin.experiments.stored import as_json, read_json, require_fit, reseal
 from miaod_plugin.experiments.workers import threads_of_each
-from miaod_plugin.files import write_text
+
+logger = logging.getLogger("miaod_plugin")
 
 PACKAGES = ("miaod-plugin", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "modAL-python", "pycocotools")
 
@@ -52,13 +56,41 @@ def record_environment(run: Run) -> None:
     path, now = run.root / "environment.json", environment(run)
     known = environments(run)
     if not known or known[-1] != now:
-        write_text(path, json.dumps([*known, now], indent=2) + "\n")
+        reseal(path, as_json([*known, now]))
+
+
+class _Environment(BaseModel):
+    """What a report shows of an environment."""
+
+    model_config = ConfigDict(strict=True)
+
+    python: str
+    packages: dict[str, str]
+    system: str
+    cpu: str
+    cores: int | None
+    gpus: list[str]
+    cuda: str | None
+    device: str
+    jobs: int
+    threads: int
+
+
+class _Environments(RootModel[list[_Environment]]):
+    """An ``environment.json``."""
 
 
 def environments(run: Run) -> list[dict]:
-    """Return every environment that the run was started in, the first one first."""
+    """Return every environment that the run was started in, the first one first; none, with a warning, if damaged."""
     path = run.root / "environment.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    try:
+        require_own(path)
+        known = read_json(path) or []
+        require_fit(_Environments, known, path)
+    except DataError as error:
+        logger.warning("left out: %s", error)
+        return []
+    return known
 
 
 def _driver() -> str | None:

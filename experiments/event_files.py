@@ -1,6 +1,5 @@
 """TensorBoard event files: average precision against labels, overlaid by arm, and how it came about."""
 
-import shutil
 from statistics import fmean
 
 import torch
@@ -13,10 +12,13 @@ from torchvision.utils import draw_bounding_boxes, make_grid
 
 from miaod_plugin.data import read_image
 from miaod_plugin.experiments import statistics
-from miaod_plugin.experiments.comparison import selected_ids
-from miaod_plugin.experiments.cycle import Experiment, read_losses
-from miaod_plugin.experiments.layout import Cell, read_json
+from miaod_plugin.experiments.cycle import Experiment
+from miaod_plugin.experiments.layout import Cell
+from miaod_plugin.experiments.loss_record import read_losses
+from miaod_plugin.experiments.own_files import EVENTS_END, event_files
+from miaod_plugin.experiments.records import read_record
 from miaod_plugin.experiments.results import score_name
+from miaod_plugin.experiments.stored import inside
 
 SHOWN, SIDE = 8, 160  # selected images in a grid, and the pixels of its squares
 
@@ -33,13 +35,14 @@ class EventFiles:
         self._experiment, self._run = experiment, experiment.run
         self._writers: dict[tuple[str, str], SummaryWriter] = {}
         self._cycles: dict[tuple[str, int], list[dict]] = {}  # metrics of the cycles already written
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in event_files(experiment.run.root):
+            path.unlink()
 
     def add(self, cell: Cell) -> None:
         """Write one finished cycle; the cycles of an arm and seed come in their order."""
         writer, before = self._writer(cell.arm, f"seed{cell.seed}"), self._cycles.setdefault((cell.arm, cell.seed), [])
-        metrics = read_json(self._run.folder(cell) / "metrics.json")
-
+        record = read_record(self._run, cell)
+        metrics = record.metrics
         for name, tag in (("ap50", "AP50"), ("ap", "AP")):
             if statistics.known(metrics.get(name)):
                 writer.add_scalar(f"by labelled images/{tag}", metrics[name], metrics["images"])
@@ -54,14 +57,16 @@ class EventFiles:
         before.append(metrics)
         if not self._run.asks(cell):
             self._add_summary(cell, writer)
-        elif picked := selected_ids(self._run, cell):
-            writer.add_image("selected images/most informative", self._picture(picked[:SHOWN]), metrics["images"])
+        elif record.selected:
+            shown = self._picture(record.selected[:SHOWN])
+            writer.add_image("selected images/most informative", shown, metrics["images"])
         self._add_means(cell)
         writer.flush()
 
     def _writer(self, arm: str, name: str) -> SummaryWriter:
         if (arm, name) not in self._writers:
-            writer = self._writers[arm, name] = SummaryWriter(str(self.folder / arm / name))
+            folder = inside(self._run.root, self.folder / arm / name)
+            writer = self._writers[arm, name] = SummaryWriter(str(folder), filename_suffix=EVENTS_END)
             writer.add_custom_scalars(self._dashboard())
         return self._writers[arm, name]
 

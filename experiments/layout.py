@@ -7,27 +7,37 @@ runs/NAME/
     shared/seedK/TRAINING/      the cycle-0 model that all arms of this training start from, or full supervision
     arms/ARM/seedK/cycleN/      labelled.txt unlabelled.txt losses.jsonl training.json model.safetensors
                                 selected.csv metrics.json (written last: with it, the cycle is finished)
+Every folder with results has checksums of its files, SHA256SUMS, see `stored.py`. What the cells hold is read in
+`records.py`.
 """
 
-import csv
-import fcntl
-import io
-import json
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.own_files import cell_folders, remove_left_overs, remove_run, run_files
+from miaod_plugin.experiments.schema import ExperimentConfig, load_config
+from miaod_plugin.experiments.stored import (
+    CHECKSUMS,
+    as_json,
+    inside,
+    is_there,
+    read_json,
+    read_sums,
+    require_fit,
+    require_sealed,
+    required,
+    reseal,
+)
 from miaod_plugin.experiments.trainings import FULL_SUPERVISION, training_of
-from miaod_plugin.files import write_text
 from miaod_plugin.training_identity import CHANGE_NO_RESULT
 
 # Keys that do not change results, so that a run may go on with other values.
@@ -80,11 +90,14 @@ class Run:
 
     def arm_cells(self) -> list[Cell]:
         """Return every cycle of every arm and seed, in the order of the experiment file."""
+        return [cell for chain in self.chains() for cell in chain]
+
+    def chains(self) -> list[list[Cell]]:
+        """Return the cycles of each arm and seed, in the order of the experiment file."""
         return [
-            Cell(seed, cycle, training, arm)
+            [Cell(seed, cycle, training, arm) for cycle in range(len(self.config.budgets))]
             for arm, training in self.trainings.items()
             for seed in self.config.seeds
-            for cycle in range(len(self.config.budgets))
         ]
 
     def asks(self, cell: Cell) -> bool:
@@ -92,30 +105,33 @@ class Run:
         return bool(cell.arm) and cell.cycle + 1 < len(self.config.budgets)
 
     def folder(self, cell: Cell) -> Path:
-        """Return the folder of a cell."""
-        if cell.arm:
-            return self.root / "arms" / cell.arm / f"seed{cell.seed}" / f"cycle{cell.cycle}"
-        return self.root / "shared" / f"seed{cell.seed}" / cell.training
+        """Return the folder of a cell.
 
-    def finished(self, cell: Cell) -> bool:
-        """Whether nothing of the cell is left to do."""
-        folder = self.folder(cell)
-        return (folder / "metrics.json").exists() and (not self.asks(cell) or (folder / "selected.csv").exists())
+        Raises
+        ------
+        DataError
+            If it, or one that it lies in, is a link.
+        """
+        if cell.arm:
+            folder = self.root / "arms" / cell.arm / f"seed{cell.seed}" / f"cycle{cell.cycle}"
+        else:
+            folder = self.root / "shared" / f"seed{cell.seed}" / cell.training
+        return inside(self.root, folder)
 
     def begun(self) -> bool:
         """Whether the run's folder holds an experiment."""
-        return (self.root / "config.yaml").exists()
+        return is_there(self.root / "config.yaml")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run's lock, which the system releases when the process ends, however it ends."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"{self.root}: another process is working on this run; let it end first") from None
-            yield
+        is_there(self.root / "lock")  # refuses a link
+        try:
+            with FileLock(self.root / "lock").acquire(timeout=0):
+                yield
+        except Timeout:
+            raise ConfigError(f"{self.root}: another process is working on this run; let it end first") from None
 
     def claim(self, data: dict[str, dict], fresh: bool = False) -> None:
         """Store the experiment in the run's folder, or check that it continues the one that is stored.
@@ -134,39 +150,94 @@ class Run:
         DataError
             If the data set is not the one that the run began with.
         """
-        stored = self.root / "config.yaml"
-        if fresh and stored.exists():
-            for path in self.root.iterdir():
-                if path.name != "lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if stored.exists():
-            old = read_config(stored)
-            if changed := changes(old, self.config.model_dump(mode="json")):
-                raise ConfigError(
-                    f"{self.config.source}: differs from the run in {self.root}: {'; '.join(changed)}"
-                    " (only arms, variants, seeds, later budgets and full supervision may be added;"
-                    " use another name, or --fresh to start over)"
+        if fresh:
+            remove_run(self.root)
+        for path in run_files(self.root):
+            is_there(path)  # refuses what is no file
+        remove_left_overs(self.root)
+        if self.begun():
+            self._require_continued(data)
+        elif any((folder / "metrics.json").exists() for folder in cell_folders(self.root)):
+            raise ConfigError(f"{self.root}: has results but no config.yaml; use another name, or --fresh")
+        reseal(self.root / "data.json", as_json(data))
+        stored = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        reseal(self.root / "config.yaml", stored)
+
+    def _require_continued(self, data: dict[str, dict]) -> None:
+        old = open_run(self.root)
+        if changed := changes(old.config.model_dump(mode="json"), self.config.model_dump(mode="json")):
+            raise ConfigError(
+                f"{self.config.source}: differs from the run in {self.root}: {'; '.join(changed)}"
+                " (only arms, variants, seeds, later budgets and full supervision may be added;"
+                " use another name, or --fresh to start over)"
+            )
+        for part, then in begun_with(old).items():
+            if (now := data.get(part, {"images": 0, "boxes": 0})) != then:
+                place = "initial images of " + part.removeprefix("initial.") if "." in part else f"data.{part}"
+                raise DataError(
+                    f"{place}: not what the run in {self.root} began with ({then['images']} images with"
+                    f" {then['boxes']} boxes then, {now['images']} with {now['boxes']} now);"
+                    " use another name, or --fresh to start over"
                 )
-            for part, then in (read_json(self.root / "data.json") or {}).items():
-                if (now := data[part]) != then:
-                    place = "initial images of " + part.removeprefix("initial.") if "." in part else f"data.{part}"
-                    raise DataError(
-                        f"{place}: not what the run in {self.root} began with ({then['images']} images with"
-                        f" {then['boxes']} boxes then, {now['images']} with {now['boxes']} now);"
-                        " use another name, or --fresh to start over"
-                    )
-        for left_over in self.root.glob("**/.*.part*"):
-            left_over.unlink()  # a process that was killed was writing it, see `files.atomic_path`
-        write_json(self.root / "data.json", data)
-        write_text(stored, yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-def read_config(stored: Path) -> dict:
-    """Return the experiment that a run's folder holds, with the defaults of keys that came later."""
-    old = yaml.safe_load(stored.read_text(encoding="utf-8"))
-    with suppress(ValidationError):  # then the difference says what this version does not know
-        return ExperimentConfig.model_validate(old).model_dump(mode="json")
-    return old
+def open_run(folder: str | Path) -> Run:
+    """Return the run stored in a folder.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the folder holds no run, or one whose experiment cannot be read.
+    """
+    folder = Path(folder)
+    stored = folder / "config.yaml"
+    if not is_there(stored):
+        raise ConfigError(f"{folder}: not the folder of a run (no config.yaml); give one such as runs/digits")
+    require_own(stored)
+    run = Run(load_config(stored), folder.parent)
+    run.root = folder  # it may have been renamed
+    return run
+
+
+class _Part(BaseModel):
+    """An entry of a ``data.json``, see `datasets.describe`."""
+
+    model_config = ConfigDict(strict=True)
+
+    images: int
+    boxes: int
+    sha256: str
+
+
+class _Parts(RootModel[dict[str, _Part]]):
+    """A ``data.json``."""
+
+
+def begun_with(run: Run) -> dict[str, dict]:
+    """Return what the parts of the data set were when the run began, ``train``, ``test`` and more.
+
+    Raises
+    ------
+    DataError
+        If that is missing or damaged.
+    """
+    path = run.root / "data.json"
+    require_own(path)
+    parts = required(read_json(path), path)
+    require_fit(_Parts, parts, path)
+    for part in ("train", "test"):
+        required(parts.get(part), f"{path}: {part}")
+    return parts
+
+
+def require_own(path: Path) -> None:
+    """Raise a DataError unless a file beside the cells is as the run wrote it."""
+    try:
+        if path.name in (read_sums(path.parent) or {}):
+            require_sealed(path.parent, [path.name])
+    except DataError as error:
+        mend = f"put a copy back, or remove {path.parent / CHECKSUMS} to take its files as they are"
+        raise DataError(f"{error}; {mend}") from None
 
 
 def changes(old: dict, new: dict) -> list[str]:
@@ -205,32 +276,3 @@ def _differences(old: Any, new: Any, key: str) -> list[str]:
         names = sorted(old.keys() | new.keys())
         return [line for name in names for line in _differences(old.get(name), new.get(name), f"{key}.{name}")]
     return [] if old == new else [f"{key}: {old!r} -> {new!r}"]
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file, one id each."""
-    return path.read_text(encoding="utf-8").splitlines()
-
-
-def write_lines(path: Path, lines) -> None:
-    """Write one id a line, atomically."""
-    write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def read_json(path: Path) -> dict | None:
-    """Return the content of a JSON file, or None when there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_rows(path: Path, rows: list[dict], columns: Sequence[str] = ()) -> None:
-    """Write dicts of equal keys as CSV with a header, atomically; `columns` names them where there may be no row."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns or list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

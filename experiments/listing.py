@@ -1,28 +1,36 @@
 """The runs in a folder and what state each is in."""
 
-import fcntl
+import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
+from filelock import FileLock, Timeout
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
-from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.errors import ConfigError, DataError
+from miaod_plugin.experiments.layout import open_run
+from miaod_plugin.experiments.records import survey
+from miaod_plugin.experiments.stored import is_there
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a run is: ``running``, ``finished``, ``partly``, ``failed`` (a cell was stopped), or ``unreadable``."""
+    """Where a run is.
+
+    ``running``, ``finished``, ``partly``, ``failed`` (a cell was stopped), ``damaged`` or ``unreadable``; `notes` say
+    what is damaged or cannot be read, a line each.
+    """
 
     name: str
     state: str
     done: int
     total: int
     changed: float  # seconds since the epoch
+    notes: tuple[str, ...] = ()
 
 
 def list_runs(out: str | Path) -> list[State]:
@@ -42,36 +50,57 @@ def list_runs(out: str | Path) -> list[State]:
 
 def state_of(root: Path) -> State:
     """Return the state of the run in a folder, from its files alone."""
-    changed = max(path.stat().st_mtime for path in root.glob("**/*") if path.is_file())
+    changed = _last_change(root)
     try:
-        config = ExperimentConfig.model_validate(yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError, ValidationError):
-        return State(root.name, "unreadable", 0, 0, changed)  # of another version, or of strategies not installed here
-    run = Run(config.model_copy(update={"name": root.name}), root.parent)  # the folder may have been renamed
-    cells = run.shared_cells() + run.arm_cells()
-    done = [cell for cell in cells if run.finished(cell)]
-    failed = any((run.folder(cell) / "error.json").exists() for cell in set(cells) - set(done))
-    state = "finished" if len(done) == len(cells) else "failed" if failed else "partly"
-    return State(root.name, "running" if is_locked(root / "lock") else state, len(done), len(cells), changed)
+        run = open_run(root)
+    except (ConfigError, DataError) as error:  # damaged, of another version, or of strategies not installed here
+        return State(root.name, "unreadable", 0, 0, changed, (str(error),))
+    cells, found = run.shared_cells() + run.arm_cells(), survey(run)
+    done = sum(found.finished(run, cell) for cell in cells)
+    if is_locked(root / "lock"):
+        state = "running"
+    elif found.damage:
+        state = "damaged"
+    else:
+        left = [cell for cell in cells if not found.finished(run, cell)]
+        failed = any((run.folder(cell) / "error.json").exists() for cell in left)
+        state = "failed" if failed else "partly" if left else "finished"
+    return State(root.name, state, done, len(cells), changed, tuple(found.damage))
+
+
+def _last_change(root: Path) -> float:
+    """Return when a file of the run was last written; links are not followed, and files may vanish meanwhile."""
+    changed = 0.0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(folder, name))
+            except OSError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                changed = max(changed, status.st_mtime)
+    return changed
 
 
 def is_locked(lock: Path) -> bool:
-    """Whether a process is working on the run."""
+    """Whether a process is working on the run, as far as one may ask: that takes leave to write to the lock."""
     try:
-        with open(lock) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
+        if is_there(lock):
+            with FileLock(lock).acquire(timeout=0):
+                return False
+    except Timeout:
         return True
+    except (OSError, DataError):
+        return False
     return False
 
 
-def runs_table(states: list[State]) -> Table:
-    """Return the runs as a table."""
+def runs_table(states: list[State]) -> Group:
+    """Return the runs as a table, and below it what is wrong with which."""
     table = Table("run", "state", "cells", "last change")
     table.columns[2].justify = "right"
     for one in states:
         cells = f"{one.done}/{one.total}" if one.total else "?"
         table.add_row(one.name, one.state, cells, time.strftime("%Y-%m-%d %H:%M", time.localtime(one.changed)))
-    return table
+    notes = [Text(f"{one.name}: {note}") for one in states for note in one.notes]
+    return Group(table, *notes)

@@ -13,8 +13,8 @@ from miaod_plugin.baselines import RandomSampling
 from miaod_plugin.data import read_image
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.drawing import Place, colour_bar, free_place, overlay
-from miaod_plugin.experiments.comparison import selected_ids
 from miaod_plugin.experiments.layout import Cell, Run
+from miaod_plugin.experiments.records import Record, model_path, survey
 from miaod_plugin.experiments.trainings import has_two_heads, load_estimator, make_strategy
 from miaod_plugin.heatmaps import miaod_maps
 from miaod_plugin.strategies import MIAODSampling
@@ -67,13 +67,12 @@ def selections(run: Run, arms: list[str], train: DetectionData) -> list[tuple[in
     rows = {name: row for row, name in enumerate(train.ids.tolist())}
     blind = {arm.name for arm in run.config.arms if isinstance(make_strategy(arm, 0), RandomSampling)}
     by_cycle: dict[int, list[Selection]] = {}
-    for cell in run.arm_cells():
-        if cell.seed != seed or cell.arm not in arms or not (run.folder(cell) / "selected.csv").exists():
+    for cell, record in survey(run).records.items():
+        if cell.seed != seed or cell.arm not in arms or not record.selected:
             continue
-        if not (picked := selected_ids(run, cell)):
-            continue  # its budget was reached before
+        picked = record.selected
         shown = picked[:MOST] + picked[max(MOST, len(picked) - LEAST) :]
-        estimator = load_estimator(run.config, cell.training, run.folder(cell) / "model.safetensors")
+        estimator = load_estimator(run.config, cell.training, model_path(run, cell))
         predictions = estimator.predict(train.X[[rows[one["id"]] for one in shown]])
         pictures = [
             _picture(one["id"], train, rows, prediction, "" if cell.arm in blind else f"{one['utility']:.3g}")
@@ -115,13 +114,14 @@ def heatmaps(run: Run, arms: list[str], train: DetectionData) -> Heatmaps | None
 
     The arm is the first one trained with two classifiers that selects by their discrepancy, or else just trained so.
     """
-    cell = _heatmap_cell(run, arms)
+    records = survey(run).records
+    cell = _heatmap_cell(run, arms, records)
     if cell is None:
         return None
     rows = {name: row for row, name in enumerate(train.ids.tolist())}
-    ids = [one["id"] for one in selected_ids(run, cell)[:HEATMAPS]]
+    ids = [one["id"] for one in records[cell].selected[:HEATMAPS]]
     images = train.X[[rows[name] for name in ids]]
-    estimator = load_estimator(run.config, cell.training, run.folder(cell) / "model.safetensors")
+    estimator = load_estimator(run.config, cell.training, model_path(run, cell))
     reducers = {
         "maps": lambda outputs: miaod_maps(outputs, estimator.options_),
         "detections": lambda outputs: outputs.detections,
@@ -141,16 +141,12 @@ def heatmaps(run: Run, arms: list[str], train: DetectionData) -> Heatmaps | None
     return Heatmaps(cell, bars, table, hint(passed["detections"]))
 
 
-def _heatmap_cell(run: Run, arms: list[str]) -> Cell | None:
+def _heatmap_cell(run: Run, arms: list[str], records: dict[Cell, Record]) -> Cell | None:
     strategies = {arm.name: arm.strategy for arm in run.config.arms}
     cells = [
         cell
-        for cell in run.arm_cells()
-        if cell.arm in arms
-        and (run.folder(cell) / "selected.csv").exists()
-        and has_two_heads(cell.training)
-        and cell.seed == run.config.seeds[0]
-        and selected_ids(run, cell)
+        for cell, record in records.items()
+        if cell.arm in arms and record.selected and has_two_heads(cell.training) and cell.seed == run.config.seeds[0]
     ]
     best = sorted(cells, key=lambda cell: (strategies[cell.arm] == "miaod", cell.training == "miaod", cell.cycle))
     return best[-1] if best else None

@@ -16,6 +16,7 @@ from miaod_plugin.data import image_size, make_targets
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.datasets import load_data, require_affordable, told_sizes
 from miaod_plugin.experiments.layout import Run
+from miaod_plugin.experiments.records import unfinished
 from miaod_plugin.experiments.sampling import annotation_costs
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.splits import initial_rows
@@ -139,14 +140,14 @@ def cycles_table(run: Run, pool: Pool) -> Group:
         f" {pool.image[0]} x {pool.image[1]} pixels",
         table,
         f"{grid} = {len(run.arm_cells())} cells, on top of {len(shared)} trainings that arms share;"
-        f" {sum(map(run.finished, cells))} of {len(cells)} finished in {run.root}",
+        f" {len(cells) - len(unfinished(run))} of {len(cells)} finished in {run.root}",
     )
 
 
 def times_table(run: Run, pool: Pool, speed: Speed) -> Group:
     """Return the time of what is not finished, by training, scoring and querying."""
     config = run.config
-    left = [cell for cell in run.shared_cells() + run.arm_cells() if not run.finished(cell)]
+    left = unfinished(run)
     trained = [cell for cell in left if cell.cycle or not cell.arm]  # and scored: arms share the first cycle's model
     table = Table("what", "how many", "each (s)", "all")
     for column in table.columns[1:]:

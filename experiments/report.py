@@ -10,13 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments import charts, statistics
 from miaod_plugin.experiments.comparison import Comparison, class_balance, compare, compare_runs, overlap, per_class
-from miaod_plugin.experiments.datasets import load_data
+from miaod_plugin.experiments.datasets import training_part
 from miaod_plugin.experiments.environment import environments
-from miaod_plugin.experiments.layout import Run, read_json, write_rows
+from miaod_plugin.experiments.layout import Run, begun_with, open_run
 from miaod_plugin.experiments.pictures import MIN_SCORE, heatmaps, selections
 from miaod_plugin.experiments.plots import draw_curves
+from miaod_plugin.experiments.records import undamaged, unfinished
 from miaod_plugin.experiments.results import collect
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.stored import write_rows
 from miaod_plugin.experiments.tables import (
     best,
     breakable,
@@ -34,22 +35,6 @@ from miaod_plugin.files import write_text
 WIDTHS = {"wide": 720, "narrow": 360}  # a chart is drawn for a desktop and for a phone; the page shows one
 UNITS = {"images": "images", "boxes": "boxes", "spent": "s"}
 X_LABELS = {"images": "Labelled images", "boxes": "Labelled boxes", "spent": "Annotation time (seconds)"}
-
-
-def open_run(folder: str | Path) -> Run:
-    """Return the run stored in a folder.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds no run, or one whose experiment cannot be read.
-    """
-    folder = Path(folder)
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder}: not the folder of a run (no config.yaml); give one such as runs/digits")
-    run = Run(load_config(folder / "config.yaml"), folder.parent)
-    run.root = folder  # it may have been renamed
-    return run
 
 
 def write_report(
@@ -82,6 +67,8 @@ def write_report(
         If a folder holds no run, nothing is finished in it, or it has no arm `reference`.
     """
     runs = [open_run(folder) for folder in folders]
+    for run in runs:
+        undamaged(run)  # says what is left out
     names = _distinct_names(runs)
     compared = {name: compare(run, reference) for name, run in zip(names, runs, strict=True)}
     root = runs[0].root if len(runs) == 1 else runs[0].root.parent
@@ -124,13 +111,12 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
 def _section(run: Run, name: str, comparison: Comparison, train) -> dict:
     """Return what the template shows of one run."""
     cells = run.shared_cells() + run.arm_cells()
-    finished = sum(run.finished(cell) for cell in cells)
     section = {
         "name": name,
         "comparison": comparison,
         "config": run.config,
-        "data": read_json(run.root / "data.json"),
-        "unfinished": len(cells) - finished,
+        "data": begun_with(run),
+        "unfinished": len(unfinished(run)),
         "cells": len(cells),
         "waiting": [arm.name for arm in run.config.arms if arm.name not in comparison.scored],
         "note": statistics.seeds_note(len(comparison.seeds)),
@@ -145,7 +131,7 @@ def _section(run: Run, name: str, comparison: Comparison, train) -> dict:
         "environments": environments(run),
     }
     try:
-        train = train if train is not None else load_data(run.config)[0]
+        train = train if train is not None else training_part(run)
     except (DataError, ConfigError) as error:
         return section | {"missing": str(error), "balance": None, "selections": [], "heatmaps": None}
     section |= {"missing": None, "classes": train.classes, "balance": class_balance(run, comparison.arms, train)}
@@ -268,7 +254,7 @@ def _differences(run: Run | None, comparison: Comparison) -> dict | None:
 
 def _together(runs: Sequence[Run], compared: dict[str, Comparison]) -> dict | None:
     """Return the curves of several runs in one chart, where they measured the same on the same data."""
-    parts = [read_json(run.root / "data.json") for run in runs]
+    parts = [begun_with(run) for run in runs]
     alike = {
         (one.score, str(part["train"]), str(part["test"])) for part, one in zip(parts, compared.values(), strict=True)
     }

@@ -5,8 +5,10 @@ import statistics
 from rich.console import Group
 from rich.table import Table
 
-from miaod_plugin.experiments.layout import Cell, Run, read_json, write_rows
+from miaod_plugin.experiments.layout import Cell, Run
+from miaod_plugin.experiments.records import survey
 from miaod_plugin.experiments.statistics import known, ratio
+from miaod_plugin.experiments.stored import write_rows
 from miaod_plugin.experiments.trainings import FULL_SUPERVISION
 
 
@@ -16,17 +18,18 @@ def score_name(run: Run) -> str:
 
 
 def collect(run: Run) -> list[dict]:
-    """Return a row for each finished cycle, in the order of arms, seeds and cycles; the timings are last.
+    """Return a row for each cycle that counts, in the order of arms, seeds and cycles; the timings are last.
 
+    Damaged cycles do not count, see `records.survey`.
     With full supervision, ``full`` is its score for the seed, and ``ratio`` what share of it the row reaches.
     """
-    score, full = score_name(run), full_supervision(run)
+    score, full, records = score_name(run), full_supervision(run), survey(run).records
     strategies = {arm.name: arm.strategy for arm in run.config.arms}
     rows = []
     for cell in run.arm_cells():
-        metrics = read_json(run.folder(cell) / "metrics.json")
-        if metrics is None:
+        if cell not in records:
             continue
+        metrics = records[cell].metrics
         row = {"arm": cell.arm, "training": cell.training, "strategy": strategies[cell.arm]}
         scores = [name for name in ("ap50", "ap") if name in metrics]
         row |= {
@@ -40,9 +43,9 @@ def collect(run: Run) -> list[dict]:
 
 def full_supervision(run: Run) -> dict[int, float]:
     """Return seed -> the score under full supervision, for the seeds whose reference is trained."""
-    folders = {seed: run.folder(Cell(seed, 0, FULL_SUPERVISION)) for seed in run.config.seeds}
-    metrics = {seed: read_json(folder / "metrics.json") for seed, folder in folders.items()}
-    return {seed: found[score_name(run)] for seed, found in metrics.items() if found is not None}
+    records = survey(run).records
+    cells = [Cell(seed, 0, FULL_SUPERVISION) for seed in run.config.seeds]
+    return {cell.seed: records[cell].metrics[score_name(run)] for cell in cells if cell in records}
 
 
 def write_results(run: Run) -> None:

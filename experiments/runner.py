@@ -12,14 +12,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from miaod_plugin.errors import DataError, MiaodError
 from miaod_plugin.experiments.cycle import Experiment
 from miaod_plugin.experiments.datasets import decode_all, describe, load_data
 from miaod_plugin.experiments.environment import record_environment
 from miaod_plugin.experiments.event_files import EventFiles
-from miaod_plugin.experiments.layout import Cell, Run, read_json
+from miaod_plugin.experiments.layout import Cell, Run
 from miaod_plugin.experiments.progress import Display
+from miaod_plugin.experiments.records import read_record, survey
 from miaod_plugin.experiments.report import write_report
 from miaod_plugin.experiments.results import collect, results_table, score_name, write_results
+from miaod_plugin.experiments.resume import is_finished, reopen
 from miaod_plugin.experiments.schema import ExperimentConfig
 from miaod_plugin.experiments.workers import Failure, Workers
 
@@ -88,12 +91,14 @@ def _work(experiment: Experiment, display: Display) -> list[Failure]:
     run = experiment.run
     steps = {cell: experiment.steps(cell) for cell in trained_cells(run)}
     everything = run.shared_cells() + run.arm_cells()
-    finished = [cell for cell in everything if run.finished(cell)]
+    stored = survey(run)
+    finished = [cell for cell in everything if stored.finished(run, cell)]
     display.begin(len(everything), len(finished), sum(steps.values()), sum(steps.get(cell, 0) for cell in finished))
     if finished:
         display.say(f"going on: {len(finished)} of {len(everything)} cells are finished")
 
     events = EventFiles(experiment)
+    reopened: set[Cell] = set()
     ready = run.shared_cells()
     heapq.heapify(ready)
     running: dict[Future, Cell] = {}
@@ -102,7 +107,13 @@ def _work(experiment: Experiment, display: Display) -> list[Failure]:
         while ready or running:
             while ready and len(running) < run.config.jobs:
                 cell = heapq.heappop(ready)
-                if not run.finished(cell):
+                try:
+                    finished = _finished_or_reopened(experiment, cell, reopened, display)
+                except (MiaodError, OSError) as error:
+                    failures.append(Failure(cell, str(error), by_user=True))
+                    display.say(f"{cell}: stopped: {error}")
+                    continue
+                if not finished:
                     running[workers.submit(cell)] = cell
                     continue
                 if cell.arm:
@@ -134,6 +145,19 @@ def _work(experiment: Experiment, display: Display) -> list[Failure]:
     return failures
 
 
+def _finished_or_reopened(experiment: Experiment, cell: Cell, reopened: set[Cell], display: Display) -> bool:
+    """Whether a cell is finished; one that is damaged is made ready to be done again, once."""
+    try:
+        return is_finished(experiment, cell)
+    except DataError as error:
+        if cell in reopened:
+            raise
+        reopen(experiment.run, cell)
+        reopened.add(cell)
+        display.say(f"{cell}: done again: {error}")
+        return False
+
+
 @contextmanager
 def _where_there_is_room(display: Display, what: str) -> Iterator[None]:
     """Go on without what can be written from the finished cells at any later time."""
@@ -141,11 +165,13 @@ def _where_there_is_room(display: Display, what: str) -> Iterator[None]:
         yield
     except OSError as error:
         display.say(f"{what}: not written: {error.strerror or error}")
+    except MiaodError as error:
+        display.say(f"{what}: not written: {error}")
 
 
 def _summary(run: Run, cell: Cell) -> str:
     """Return the line about a cell that has just been finished."""
-    metrics = read_json(run.folder(cell) / "metrics.json")
+    metrics = read_record(run, cell).metrics
     name = score_name(run)
     line = f"{cell}: {metrics['images']} images, {metrics['boxes']} boxes, {name.upper()} {100 * metrics[name]:.1f} %"
     if cell.cycle > 0 or not cell.arm:

@@ -20,9 +20,9 @@ from miaod_plugin.errors import ConfigError, DataError, shown
 from miaod_plugin.experiments.datasets import load_data, require_affordable, told_sizes
 from miaod_plugin.experiments.sampling import initial_set
 from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.stored import CHECKSUMS
 from miaod_plugin.files import read_text, write_text
 
-CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 MOST_BYTES = 64 << 20  # of a split file: more than a million images with long names
 _HEADER = re.compile(r"# ([0-9]{1,9}) of ([0-9]{1,9}) images")
 _POSITION = re.compile(r"[0-9]{1,9}")

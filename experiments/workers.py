@@ -19,8 +19,10 @@ import torch
 from miaod_plugin.errors import ConfigError, DataError, MiaodError
 from miaod_plugin.experiments.cycle import Experiment, run_cycle
 from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.layout import Cell, Run, write_json
+from miaod_plugin.experiments.layout import Cell, Run
+from miaod_plugin.experiments.resume import own_folder
 from miaod_plugin.experiments.schema import ExperimentConfig
+from miaod_plugin.experiments.stored import write_json
 from miaod_plugin.threads import passive_waiting, usable_cores
 
 
@@ -118,9 +120,7 @@ def _end_with_parent() -> None:
 
 def _run(cell: Cell) -> Failure | None:
     """Run one cycle; what goes wrong in it is written to its ``error.json`` and stops nothing else."""
-    error_file = _experiment.run.folder(cell) / "error.json"
-    error_file.unlink(missing_ok=True)
-    last = 0.0
+    run, last = _experiment.run, 0.0
 
     def report(stage: str, step: int = 0, total: int = 0) -> None:
         nonlocal last
@@ -130,14 +130,16 @@ def _run(cell: Cell) -> Failure | None:
 
     report("starting")
     try:
+        (own_folder(run, cell) / "error.json").unlink(missing_ok=True)
         run_cycle(_experiment, cell, report)
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            message = f"no space left on the disk of {_experiment.run.root}; make room and run the same command again"
+            message = f"no space left on the disk of {run.root}; make room and run the same command again"
         elif not isinstance(error, MiaodError):
             message = f"{type(error).__name__}: {message}"
-        with contextlib.suppress(OSError):  # the disk may be full
-            write_json(error_file, {"error": type(error).__name__, "message": message, "trace": traceback.format_exc()})
+        with contextlib.suppress(OSError, DataError):  # the disk may be full, the folder a link
+            stopped = {"error": type(error).__name__, "message": message, "trace": traceback.format_exc()}
+            write_json(run.folder(cell) / "error.json", stopped)
         return Failure(cell, message, by_user=isinstance(error, DataError | ConfigError))
     return None

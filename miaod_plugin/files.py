@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and read within bounds."""
 
 import errno
+import glob
 import os
 import shutil
 import stat
@@ -42,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def read_text(path: str | Path, most_bytes: int, error: type[MiaodError] = ConfigError) -> str:
@@ -71,3 +72,13 @@ def read_text(path: str | Path, most_bytes: int, error: type[MiaodError] = Confi
     except UnicodeDecodeError as problem:
         byte = content[problem.start]
         raise error(f"{path}: byte {problem.start} ({byte:#04x}) is not UTF-8; save it as UTF-8 text") from None
+
+
+def left_overs(path: Path) -> list[Path]:
+    """Return the temporary files of `path` that processes left behind which were killed, see `atomic_path`."""
+    begin, end = f".{path.name}.", f".part{path.suffix}"
+    return [
+        found
+        for found in path.parent.glob(f"{glob.escape(begin)}*{glob.escape(end)}")
+        if found.name[len(begin) : -len(end)].isdecimal() and found.is_file() and not found.is_symlink()
+    ]

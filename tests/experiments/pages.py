@@ -62,6 +62,8 @@ def copy_run(finished, folder: Path, **config) -> Path:
     shutil.copytree(finished[0], run)
     stored = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(stored | config))
+    for checksums in run.glob("**/SHA256SUMS"):
+        checksums.unlink()  # its files may be changed, as in a run of an earlier version
     return run
 
 

@@ -69,6 +69,7 @@ def test_a_run_is_not_held_against_other_annotations(finished, tmp_path):
     shutil.copytree(run.root, tmp_path / "tiny")
     config = tmp_path / "tiny" / "config.yaml"
     config.write_text(config.read_text().replace("n_classes: 3", "n_classes: 4"))
+    (tmp_path / "tiny" / "SHA256SUMS").unlink()
     with pytest.raises(DataError, match=r"data.train: not what the run in .* began with"):
         write_diagnosis(tmp_path / "tiny")
 

@@ -85,6 +85,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_the_defaults_of_new_keys(tmp_p
     stored = yaml.safe_load((run.root / "config.yaml").read_text())
     del stored["full_supervision"], stored["budget"]
     (run.root / "config.yaml").write_text(yaml.safe_dump(stored))
+    (run.root / "SHA256SUMS").unlink()
     claim(tmp_path)
     with pytest.raises(ConfigError, match="'images' -> 'boxes'"):
         claim(tmp_path, budget={"unit": "boxes"})
@@ -106,7 +107,7 @@ def test_fresh_deletes_the_run_and_nothing_else(tmp_path):
     other = tmp_path / "runs" / "other"
     other.mkdir()
     claim(tmp_path, fresh=True, budgets=[5, 6])
-    assert sorted(path.name for path in run.root.iterdir()) == ["config.yaml", "data.json", "lock"]
+    assert sorted(path.name for path in run.root.iterdir()) == ["SHA256SUMS", "config.yaml", "data.json", "lock"]
     assert other.exists()
 
 

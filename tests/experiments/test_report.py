@@ -89,11 +89,12 @@ def test_seeds_that_are_missing_are_counted_where_they_are_missing(finished, tmp
 
 def test_full_supervision_is_a_row_and_a_share(scored, tmp_path):
     run = copy_run((scored.parent, ""), tmp_path, full_supervision=True)
-    of_seed = json.loads((run / "shared" / "seed0" / "supervised" / "metrics.json").read_text())
     for seed, score in ((0, 0.4), (1, 0.6)):
         folder = run / "shared" / f"seed{seed}" / "full-supervision"
-        folder.mkdir()
-        (folder / "metrics.json").write_text(json.dumps(of_seed | {"ap50": score, "training": "full-supervision"}))
+        shutil.copytree(folder.with_name("supervised"), folder)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics |= {"ap50": score, "training": "full-supervision", "budget": None}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
     mean = scores(scored)["supervised+random"].mean(axis=0)
     full = Page(write_report([run]))
     assert full.row(0, "Full supervision")[0].startswith("50.0 ± ")
