@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.models import MobileNet_V3_Large_Weights, VGG16_Weights, mobilenet_v3_large, vgg16
 from torchvision.models.detection._utils import retrieve_out_channels
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD, SSDClassificationHead, SSDFeatureExtractorVGG, SSDHead
 from torchvision.models.detection.ssdlite import (
     SSDLiteClassificationHead,
@@ -80,6 +81,7 @@ class SSDDetector(Detector):
         self.anchors_per_cell = ssd["anchor_generator"].num_anchors_per_location()
         head = build_head(self.channels, self.anchors_per_cell, num_classes + 1)
         head.classification_head = nn.Identity()  # the network's classifiers take its place
+        self._made_boxes: Tensor | None = None
         self.ssd = SSD(backbone, size=(size, size), num_classes=num_classes + 1, head=head, **ssd)
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
@@ -87,10 +89,18 @@ class SSDDetector(Detector):
         batch, targets = self.ssd.transform(images, targets)
         batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
         maps = list(self.ssd.backbone(batch.tensors).values())
-        anchors = self.ssd.anchor_generator(batch, maps)[0]  # the same for every image
+        anchors = self._default_boxes(batch, maps)
         features = Features(maps, anchors, batch.image_sizes, original_sizes, tuple(batch.tensors.shape[-2:]), targets)
         features.anchors_per_cell = self.anchors_per_cell
         return features
+
+    def _default_boxes(self, batch: ImageList, maps: list[Tensor]) -> Tensor:
+        """Return the default boxes ``(A, 4)``, the same for every image and batch: made once."""
+        made, like = self._made_boxes, maps[0]
+        if made is None or (made.device, made.dtype) != (like.device, like.dtype):
+            with torch.inference_mode(False):  # training may come to need what scoring made
+                self._made_boxes = self.ssd.anchor_generator(batch, maps)[0]
+        return self._made_boxes
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.ssd.transform, height, width)

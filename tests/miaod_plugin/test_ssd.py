@@ -48,6 +48,21 @@ def test_losses_and_detections_equal_torchvision_s(twins):
     assert_same_detections(outputs.detections, model(batch), first_label=1)
 
 
+def test_default_boxes_are_made_once_and_again_only_for_another_type(monkeypatch):
+    detector, made = ssd300_vgg16(2, weights=None, size=64), []
+    make = detector.ssd.anchor_generator.forward
+    monkeypatch.setattr(detector.ssd.anchor_generator, "forward", lambda *args: made.append(args) or make(*args))
+    with torch.inference_mode():
+        first = detector.features([torch.rand(3, 64, 64)]).anchors
+    assert detector.features([torch.rand(3, 90, 70)] * 2).anchors is first and len(made) == 1
+    assert (
+        detector.double().features([torch.rand(3, 64, 64).double()]).anchors.dtype == torch.float64 and len(made) == 2
+    )
+    targets = [{"boxes": torch.tensor([[4.0, 4, 40, 40]]), "labels": torch.tensor([1])}]
+    network = DetectionNetwork(detector.float())
+    sum(network([torch.rand(3, 64, 64)], targets).loss.values()).backward()  # not with boxes made for inference
+
+
 def test_small_images_leave_out_the_maps_that_do_not_fit():
     with torch.no_grad():
         small = DetectionNetwork(ssd300_vgg16(2, weights=None, size=64)).double().eval()(images((64, 64)))
