@@ -45,7 +45,7 @@ def unchanged_random_state(device: torch.device | None = None) -> Iterator[None]
     """Restore the state of torch's random numbers on the CPU, and on `device` if that is a GPU."""
     import torch
 
-    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if _has_random_state(device) else []):
         yield
 
 
@@ -59,6 +59,13 @@ def seed_torch(seed: int | tuple[int, ...], device: torch.device | None = None) 
     if isinstance(seed, tuple):
         seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     torch.default_generator.manual_seed(seed)
-    if device is not None and device.type == "cuda":
+    if _has_random_state(device):
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+
+
+def _has_random_state(device: torch.device | None) -> bool:
+    """Whether this is a GPU that random numbers are drawn on; one that nothing lies on yet has no state."""
+    import torch
+
+    return device is not None and device.type == "cuda" and torch.cuda.is_initialized()

@@ -1,0 +1,158 @@
+"""Every detector on a GPU, without one: nothing mixes devices, and the numbers are the CPU's."""
+
+import copy
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from pretended_gpu import GPU, OnGPU, PretendedGPU
+from tiny_detectors import TINY_OPTIONS
+
+from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin.batches import TrainingImages
+from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.heatmaps import miaod_maps
+from miaod_plugin.metrics import coco_average_precision, voc_average_precision
+from miaod_plugin.options import miaod_options
+from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
+from miaod_plugin.training import Round, Settings, train
+
+DATA = make_digit_scenes(8, random_state=3)
+NAMES = registered(DETECTORS)
+ROUNDS = {"supervised": [Round("label", 2)], "miaod": [Round("label", 2), Round("min", 2), Round("max", 2)]}
+
+
+@pytest.fixture
+def gpu():
+    with PretendedGPU() as gpu:
+        yield gpu
+
+
+def fitted(name, cls, batch_size=4):
+    """Return a detector trained for a step on the CPU."""
+    estimator = cls(
+        name,
+        DATA.classes,
+        detector_options=TINY_OPTIONS[name],
+        max_steps=1,
+        batch_size=batch_size,
+        score_batch_size=batch_size,
+        device="cpu",
+        random_state=0,
+    )
+    return estimator.fit(DATA.X[:4], DATA.y[:4])
+
+
+def train_some_steps(network, training, on_step, batch_size):
+    settings = Settings(batch_size, "adamw", 1e-3, 0.9, 1e-4, 0, 0.9, 1.0, "flip", 0.5, 0, on_step)
+    options = miaod_options() if training == "miaod" else None
+    return train(network, ROUNDS[training], TrainingImages(DATA.X[:4], DATA.y[:4], DATA.X[4:]), settings, options, 0)
+
+
+@pytest.mark.parametrize("training", ROUNDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_training_takes_the_cpu_s_steps_on_a_gpu(name, training, gpu, capsys):
+    torch.default_generator.manual_seed(0)
+    detector = find(DETECTORS, name)(5, **TINY_OPTIONS[name])
+    on_cpu = DetectionNetwork(detector, adversarial=training == "miaod", background=True)
+    start = copy.deepcopy(on_cpu)
+    expected, losses, waits = [], [], defaultdict(list)
+    train_some_steps(on_cpu, training, lambda event: expected.append(event["losses"]), 2)
+    for batch_size in (4, 2):
+        network = copy.deepcopy(start).to(GPU)
+        assert all(parameter.device == GPU for parameter in network.parameters())
+        gpu.count()
+
+        def on_step(event, batch_size=batch_size):
+            kind = "unlabelled" if {"discrepancy", "agreement"} & event["losses"].keys() else "labelled"
+            waits[kind, batch_size].append(gpu.count())
+            losses.append(event["losses"])
+
+        train_some_steps(network, training, on_step, batch_size)
+    for step, expected_step in zip(losses[-len(expected) :], expected, strict=True):
+        assert step == pytest.approx(expected_step, rel=1e-4, abs=1e-6)
+    weights = on_cpu.state_dict()
+    for key, tensor in network.cpu().state_dict().items():
+        assert type(tensor) is torch.Tensor
+        close = torch.isclose(tensor, weights[key], rtol=1e-3, atol=1e-4)
+        assert close.all(), key
+    with capsys.disabled():
+        shown = ", ".join(f"{max(count)} in a {kind} step of {size}" for (kind, size), count in sorted(waits.items()))
+        print(f"\n  {name}, {training}: the host waits {shown}", end="")
+
+
+@pytest.mark.parametrize("cls", [ObjectDetector, MIAODDetector])
+@pytest.mark.parametrize("name", NAMES)
+def test_scoring_and_metrics_are_the_cpu_s_on_a_gpu(name, cls, gpu, capsys):
+    estimator = fitted(name, cls)
+    strategies = [find(STRATEGIES, strategy)(random_state=0) for strategy in registered(STRATEGIES)]
+    strategies = [one for one in strategies if cls is MIAODDetector or not one.requires_adversarial]
+    for strategy in strategies:
+        if "adapt" in strategy.get_params():
+            strategy.set_params(adapt=False)
+
+    def everything():
+        found = estimator.predict(DATA.X)
+        scores = {
+            "embeddings": estimator.transform(DATA.X),
+            "voc": voc_average_precision(found, DATA.y, 5)["map"],
+            "coco": coco_average_precision(found, DATA.y, 5)["ap"],
+            **{type(one).__name__: one.query(estimator, DATA.X[4:], 3)[1] for one in strategies},
+        }
+        if cls is MIAODDetector:
+            maps = estimator.map_pool(DATA.X[:2], {"maps": lambda outputs: miaod_maps(outputs, estimator.options_)})
+            scores |= {kind: np.stack([image[kind] for image in maps["maps"]]) for kind in maps["maps"][0]}
+        return scores
+
+    on_cpu = everything()
+    estimator.network_.to(GPU)
+    gpu.count()
+    estimator.predict(DATA.X[:4])
+    waits = gpu.count()
+    for what, value in everything().items():
+        np.testing.assert_allclose(value, on_cpu[what], rtol=1e-3, atol=1e-5, err_msg=what)
+    with capsys.disabled():
+        print(f"\n  {name}, {cls.__name__}: the host waits {waits} times for the detections of 4 images", end="")
+
+
+def test_adapting_to_a_pool_stays_on_the_gpu(gpu):
+    estimator = fitted("retinanet_tiny", MIAODDetector).set_params(max_steps=14)
+    expected = estimator.adapted_to(DATA.X[4:]).losses_
+    estimator.network_.to(GPU)
+    adapted = estimator.adapted_to(DATA.X[4:])
+    assert all(parameter.device == GPU for parameter in adapted.network_.parameters())
+    assert adapted.losses_ == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_model_saved_from_a_gpu_is_the_one_saved_from_the_cpu(gpu, tmp_path):
+    estimator = fitted("retinanet_tiny", MIAODDetector)
+    estimator.save(tmp_path / "cpu.safetensors")
+    estimator.network_.to(GPU)
+    estimator.save(tmp_path / "gpu.safetensors")
+    assert (tmp_path / "gpu.safetensors").read_bytes() == (tmp_path / "cpu.safetensors").read_bytes()
+
+
+def test_the_pretended_gpu_refuses_to_mix_and_counts_what_a_gpu_would_wait_for(gpu):
+    x = torch.arange(6.0).to("cuda:0")
+    assert isinstance(x, OnGPU) and x.device == GPU and x.is_cuda and torch.zeros(2, device="cuda").device == GPU
+    with pytest.raises(RuntimeError, match="same device"):
+        x + torch.arange(6.0)
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.cat([x, torch.zeros(1)])
+    assert (2 * x + torch.tensor(1.0)).device == GPU and type(x.cpu()) is torch.Tensor
+    gpu.count()
+    for wait in (
+        lambda: x.sum().item(),
+        lambda: bool(x.any()),
+        lambda: x[x > 2],
+        lambda: x.nonzero(),
+        lambda: x.to("cpu"),
+        lambda: x.tolist(),
+        lambda: torch.tensor([1.0, 2.0], device=x.device),
+    ):
+        wait()
+        assert gpu.count() == 1
+    x[x > 2] = 0.0
+    assert x.topk(2).values.shape == (2,) and gpu.count() == 0
