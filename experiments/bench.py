@@ -62,10 +62,13 @@ def scoring() -> tuple[float, float]:
     detector = MIAODDetector("retinanet_tiny", classes=data.classes, max_steps=10, random_state=0, score_batch_size=32)
     detector.fit(data.X[:8], data.y[:8], unlabeled=data.X[8:16])
 
+    device = next(detector.network_.parameters()).device
+
     def one_by_one():
         with torch.inference_mode():
             for image in data.X:
-                heads = detector.network_([torch.from_numpy(image).permute(2, 0, 1).float() / 255]).heads
+                image = torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255
+                heads = detector.network_([image]).heads
                 pairs = zip(*heads, strict=True)
                 uncertainty = torch.cat([mil.instance_uncertainty(f1, f2) for f1, f2 in pairs], dim=1)
                 uncertainty.sort(dim=1, descending=True).values[:, :10_000].mean()

@@ -86,6 +86,8 @@ def _call(func, args, kwargs):
             return isinstance(args[0], OnGPU) == isinstance(args[1], OnGPU)
         if func in (T.to, T.cpu, T.cuda):
             return _move(func, args, kwargs)
+        if func is T.__deepcopy__ and isinstance(args[0], OnGPU):
+            return _copied(*args)
         tensors = _tensors(func, args, kwargs)
         on_gpu = any(isinstance(tensor, OnGPU) for tensor in tensors)
         if on_gpu and func not in BETWEEN_DEVICES and any(x.dim() for x in tensors if not isinstance(x, OnGPU)):
@@ -95,6 +97,14 @@ def _call(func, args, kwargs):
             on_gpu, kwargs = _place(kwargs["device"]) == GPU, kwargs | {"device": CPU}
         result = func(*args, **kwargs)
         return _on_gpu(result) if on_gpu and func not in TO_HOST else result
+
+
+def _copied(tensor: OnGPU, memo: dict) -> OnGPU:
+    """Return a deep copy of a leaf, a parameter of one."""
+    copied = _on_gpu(tensor.detach().as_subclass(T).clone()).requires_grad_(tensor.requires_grad)
+    copied._is_param = isinstance(tensor, torch.nn.Parameter)
+    memo[id(tensor)] = copied
+    return copied
 
 
 def _tensors(func, args, kwargs) -> list[torch.Tensor]:

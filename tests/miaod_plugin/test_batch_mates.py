@@ -41,6 +41,7 @@ def detector(request, paths):
         max_steps=3,
         random_state=0,
         score_batch_size=4,
+        device="cpu",
     )
     estimator.fit(SCENES.X[:2, :64, :64], [no_boxes(), no_boxes()], unlabeled=SCENES.X[2:4, :64, :64])
     return show_everything(estimator)

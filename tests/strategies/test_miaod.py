@@ -14,7 +14,8 @@ DATA = make_digit_scenes(10, random_state=2)
 
 
 def detector(**parameters):
-    return MIAODDetector("retinanet_tiny", classes=DATA.classes, max_steps=20, random_state=0, **parameters)
+    parameters = {"max_steps": 20, "random_state": 0, "device": "cpu"} | parameters
+    return MIAODDetector("retinanet_tiny", classes=DATA.classes, **parameters)
 
 
 def by_hand(estimator, X, top_k):
