@@ -263,6 +263,7 @@ class ObjectDetector(BaseEstimator):
             What each reducer made of them.
         """
         check_is_fitted(self, "network_")
+        self._check_parameters()
         X = check_images(X)
         warn_of_size(self.network_, X)
         return map_batches(self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken)

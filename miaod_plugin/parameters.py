@@ -189,6 +189,8 @@ def accepts(annotation: object, value: object) -> bool:
         return any(accepts(one, value) for one in args)
     if origin is Literal:
         return any(isinstance(value, type(one)) and value == one for one in args)
+    if origin in (list, tuple):  # of entries of one kind
+        return isinstance(value, origin) and all(accepts(args[0], one) for one in value)
     if annotation is int:
         return Whole(-(2**63), 2**63 - 1).accepts(value)
     if annotation is float:
@@ -213,8 +215,8 @@ def described(annotation: object) -> str:
         return _any_of(sorted((described(one) for one in args), key=lambda words: words.startswith("a list")))
     if origin is Literal:
         return _any_of([repr(one) for one in args])
-    if origin is list:
-        return f"a list, each {described(args[0])}"
+    if origin in (list, tuple):
+        return f"a {origin.__name__}, each {described(args[0])}"
     kind = origin or annotation
     return _WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
 

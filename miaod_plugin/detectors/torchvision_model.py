@@ -3,16 +3,25 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model_builder, list_models
 
 from miaod_plugin.detectors.base import Detector, Features
-from miaod_plugin.detectors.options import Classes
+from miaod_plugin.detectors.options import Classes, ImageMean, ImageStd, Pixels
 from miaod_plugin.detectors.torchvision_parts import count_from_one, count_from_zero, padded_size
-from miaod_plugin.errors import ConfigError, did_you_mean
-from miaod_plugin.parameters import checked
+from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from miaod_plugin.parameters import accepts, checked, described
+
+# What torchvision's models have in common but say nothing of in their signatures.
+_OPTIONS = {
+    "min_size": Pixels | list[Pixels] | tuple[Pixels, ...],
+    "max_size": Pixels,
+    "image_mean": ImageMean,
+    "image_std": ImageStd,
+}
 
 
 @dataclass
@@ -126,6 +135,7 @@ def torchvision_factory(name: str) -> Callable[..., TorchvisionDetector]:
         default = inspect.signature(builder).parameters["weights_backbone"].default
         if weights == "DEFAULT" and default is not None:
             weights = default  # torchvision's choice for this detector, not always the backbone's newest
+        _check_options(builder, options)
         try:
             model = builder(num_classes=num_classes + 1, weights=None, weights_backbone=weights, **options)
         except OSError:
@@ -135,3 +145,17 @@ def torchvision_factory(name: str) -> Callable[..., TorchvisionDetector]:
         return TorchvisionDetector(model, num_classes)
 
     return build
+
+
+def _check_options(builder: Callable, options: dict) -> None:
+    """Refuse names that torchvision lets pass, and numbers that it would only trip over in training."""
+    parameters = inspect.signature(inspect.signature(builder).return_annotation).parameters
+    known = parameters.keys() | inspect.signature(builder).parameters.keys()
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(f"detector_options: torchvision's {builder.__name__} has no {shown(name)}")
+        default = parameters[name].default if name in parameters else None
+        annotation = _OPTIONS.get(name) or (type(default) if type(default) in (int, float) else Any)
+        if not accepts(annotation, value):
+            allowed = described(annotation)
+            raise ConfigError(f"detector_options: {name}: {shown(value)} is not allowed; give {allowed}")

@@ -1,5 +1,6 @@
 """The estimators as scikit-learn users know them, on disk, and what they say to wrong input."""
 
+import copy
 import weakref
 
 import numpy as np
@@ -169,6 +170,12 @@ def test_a_wrong_parameter_is_named_in_one_line(change, message):
     with pytest.raises(ConfigError) as caught:
         tiny().set_params(**change).fit(DATA.X[:2], DATA.y[:2])
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_parameter_that_goes_wrong_after_fitting_is_named_when_images_are_looked_at(detector):
+    spoilt = copy.copy(detector).set_params(score_batch_size="8")
+    with pytest.raises(ConfigError, match="score_batch_size: '8' is not allowed"):
+        spoilt.predict(DATA.X[:1])
 
 
 @pytest.mark.parametrize(

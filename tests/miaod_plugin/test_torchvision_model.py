@@ -84,3 +84,22 @@ def test_entropy_over_instances_needs_instances(estimator):
 def test_unknown_models_are_refused(name, message):
     with pytest.raises(ConfigError, match=message):
         ObjectDetector(f"torchvision:{name}", DATA.classes, max_steps=1).fit(DATA.X[:2], DATA.y[:2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_size": "a"}, "min_size: 'a' is not allowed; give a whole number from 1 to 8,192, a tuple"),
+        ({"min_size": [64, 10**9]}, r"min_size: \[64, 1000000000\] is not allowed"),
+        ({"image_mean": 0.5}, "image_mean: 0.5 is not allowed; give 3 values, each a finite number"),
+        ({"box_detections_per_img": 2.5}, "box_detections_per_img: 2.5 is not allowed; give a whole number"),
+        ({"box_score_thresh": None}, "box_score_thresh: None is not allowed; give a finite number"),
+        ({"no_such_option": 1}, "torchvision's fasterrcnn_mobilenet_v3_large_320_fpn has no 'no_such_option'"),
+    ],
+)
+def test_options_that_torchvision_would_trip_over_are_refused_in_one_line(options, message):
+    options = {"weights": None} | options
+    with pytest.raises(ConfigError, match=f"detector_options: .*{message}"):
+        ObjectDetector("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", DATA.classes, detector_options=options).fit(
+            DATA.X[:2], DATA.y[:2]
+        )
