@@ -13,9 +13,14 @@ import typer
 from miaod_plugin.cli_images import evaluate, train
 from miaod_plugin.cli_predict import predict
 from miaod_plugin.cli_rank import rank
-from miaod_plugin.errors import MiaodError
+from miaod_plugin.errors import DataError, MiaodError
 from miaod_plugin.threads import share_cores
 
+# What a path on the command line may run into, and what no program can help.
+DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
+}
 # Plain text throughout: an error is one line, not a box.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -226,7 +231,8 @@ def main() -> None:
         print(f"miaod: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR):
+        if error.errno not in DISK:
             raise
-        print(f"miaod: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        line = DataError(f"{error.filename or 'output'}: {error.strerror}")  # short and escaped
+        print(f"miaod: {line}", file=sys.stderr)
         sys.exit(1)

@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from miaod_plugin.errors import MiaodError, did_you_mean
+from miaod_plugin.errors import MiaodError, did_you_mean, shown
 
 
 class Boxes(NamedTuple):
@@ -205,10 +205,23 @@ def _coco(boxes: Boxes, n_images: int, num_classes: int) -> COCO:
 
 
 def _flatten_both(predictions: Sequence[dict], targets: Sequence[dict], num_classes: int) -> tuple[Boxes, Boxes]:
+    for name, images in (("predictions", predictions), ("targets", targets)):
+        if not isinstance(images, list | tuple) and not (isinstance(images, np.ndarray) and images.ndim):
+            raise MiaodError(f"{name}: {shown(images)} is not a sequence of dicts, one for each image")
     if len(predictions) != len(targets):
         raise MiaodError(f"predictions and targets differ in length: {len(predictions)} and {len(targets)} images")
     detections = _flatten(predictions, "predictions", num_classes, scored=True)
     return detections, _flatten(targets, "targets", num_classes, scored=False)
+
+
+def _numbers(value: object, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors that are not on the CPU
+        array = None
+    if array is None or (array.size and array.dtype.kind not in "biuf"):
+        raise MiaodError(f"{what} must be numbers, got {shown(value)}")
+    return array
 
 
 def _flatten(images: Sequence[dict], name: str, num_classes: int, scored: bool) -> Boxes:
@@ -236,7 +249,7 @@ def _image_boxes(image: dict, where: str, index: int, scored: bool) -> Boxes:
     for key in ("boxes", "labels", "scores") if scored else ("boxes", "labels"):
         if key not in image:
             raise MiaodError(f"{where} has no {key!r}{did_you_mean(key, image)}")
-    boxes = np.asarray(image["boxes"], dtype=np.float64)
+    boxes = _numbers(image["boxes"], f"{where}: boxes").astype(np.float64)
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -244,13 +257,14 @@ def _image_boxes(image: dict, where: str, index: int, scored: bool) -> Boxes:
     n = len(boxes)
 
     def column(key: str, default: np.ndarray, dtype: type) -> np.ndarray:
-        values = np.asarray(image.get(key, default))
+        values = _numbers(image.get(key, default), f"{where}: {key}")
         if values.shape != (n,):
             raise MiaodError(f"{where}: {key} must have shape ({n},) like its boxes, got {values.shape}")
         return values.astype(dtype)
 
-    if n and np.asarray(image["labels"]).dtype.kind not in "iu":
-        raise MiaodError(f"{where}: labels must be whole numbers, got {np.asarray(image['labels']).dtype}")
+    labels = _numbers(image["labels"], f"{where}: labels")
+    if n and labels.dtype.kind not in "iu":
+        raise MiaodError(f"{where}: labels must be whole numbers, got {labels.dtype}")
     no, zero = np.zeros(n, dtype=bool), np.zeros(n)
     return Boxes(
         image=np.full(n, index),

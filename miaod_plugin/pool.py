@@ -153,11 +153,7 @@ def check_images(X) -> np.ndarray:
 
 def check_annotated_images(X, y) -> tuple[np.ndarray, np.ndarray]:
     """Return images as `check_images` does, and their targets as an object array ``(n,)``, or raise a DataError."""
-    X = check_images(X)
-    try:
-        y = make_targets(list(y))
-    except TypeError:
-        raise DataError(f"y: {shown(y)} is not a sequence of targets; give one for each image") from None
+    X, y = check_images(X), make_targets(y)
     if len(X) != len(y):
         raise DataError(f"y: {len(y)} targets for {len(X)} images; give one for each, None where unlabelled")
     return X, y

@@ -1,10 +1,11 @@
 """The one data structure every loader returns and every experiment reads."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from miaod_plugin.errors import one_line
+from miaod_plugin.errors import DataError, one_line, shown
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,8 +56,18 @@ class DetectionData:
         return replace(self, X=self.X[indices], y=self.y[indices], ids=self.ids[indices])
 
 
-def make_targets(targets) -> np.ndarray:
-    """Return target dicts (or ``None``) as a 1-D object array, which survives modAL's stacking and indexing."""
+def make_targets(targets: Iterable) -> np.ndarray:
+    """Return target dicts (or ``None``) as a 1-D object array, which survives modAL's stacking and indexing.
+
+    Raises
+    ------
+    DataError
+        If they are not in a sequence.
+    """
+    try:
+        targets = list(targets)
+    except TypeError:
+        raise DataError(f"y: {shown(targets)} is not a sequence of targets; give one for each image") from None
     array = np.empty(len(targets), dtype=object)
     for row, target in enumerate(targets):  # not at once, or lists among them would count as rows
         array[row] = target

@@ -231,7 +231,7 @@ def check_targets(y: Sequence[dict | None], n_classes: int) -> None:
     DataError
         For the first target that does not keep the contract: names the row, the field and the value.
     """
-    for row, target in enumerate(y):
+    for row, target in enumerate(make_targets(y)):
         if target is None:
             continue
         if not isinstance(target, dict) or not {"boxes", "labels"} <= target.keys():

@@ -35,3 +35,9 @@ def test_a_target_that_does_not_is_named(target, problem):
     with pytest.raises(DataError, match=problem) as error:
         check_targets([None, target], 2)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("y", [None, 5.5, np.array(7)])
+def test_targets_that_are_no_sequence_are_refused(y):
+    with pytest.raises(DataError, match=r"y: .* is not a sequence of targets"):
+        check_targets(y, 2)

@@ -58,6 +58,16 @@ def test_what_the_user_got_wrong_is_one_line_and_exit_status_2(tmp_path, command
     assert status == 2
     assert message in errors
     assert len(errors.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("out", ["small.yaml", "small.yaml/in a file", "x" * 300, "loop"])
+def test_a_folder_that_cannot_be_made_is_one_line_and_exit_status_1(tmp_path, command, out):
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    status, errors = command("splits", tmp_path / "small.yaml", "--out", tmp_path / out)
+    assert status == 1
+    assert errors.startswith(f"miaod: {tmp_path / out}"[:200]) and len(errors.strip().splitlines()) == 1
+
     assert not (tmp_path / "runs").exists(), "nothing was started"
 
 

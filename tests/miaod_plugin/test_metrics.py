@@ -219,6 +219,13 @@ WRONG = {
         [target()],
     ),
     "predictions[0] has no 'scores'": ([target(BOX)], [target(BOX)]),
+    "targets: 5.5 is not a sequence": ([detections(scores=[])], 5.5),
+    "targets[0]: boxes must be numbers, got 'x'": ([detections(scores=[])], [target(BOX) | {"boxes": "x"}]),
+    "targets[0]: boxes must be numbers, got [[1], [2, 3]]": (
+        [detections(scores=[])],
+        [target(BOX) | {"boxes": [[1], [2, 3]]}],
+    ),
+    "targets[0]: difficult must be numbers": ([detections(scores=[])], [target(BOX) | {"difficult": ["no"]}]),
     "targets[0]: labels must be whole numbers": ([detections(scores=[])], [target(BOX, labels=[0.5])]),
     "targets[0]: difficult must have shape": ([detections(scores=[])], [target(BOX, difficult=[True, False])]),
     "targets[0] is a float, not a dict": ([detections(scores=[])], [0.5]),
