@@ -87,6 +87,13 @@ def test_score_is_the_voc_ap_of_the_predictions(detector):
     assert detector.score(DATA.X, DATA.y) == expected
 
 
+def test_score_names_the_cause_of_labels_beyond_the_classes(detector):
+    y = DATA.y[:1].copy()
+    y[0] = {"boxes": np.float32([[1, 1, 9, 9]]), "labels": np.array([5])}
+    with pytest.raises(DataError, match=r"'labels'\] is \[5\]; expected integers from 0 to 4, .*classes=data.classes"):
+        detector.score(DATA.X[:1], y)
+
+
 def test_map_pool_feeds_every_reducer_from_one_pass(detector):
     batches = []
 
