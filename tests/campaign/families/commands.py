@@ -143,4 +143,4 @@ class Family:
         if code:
             last = said.rstrip("\n").split("\n")[-1]
             assert last.startswith("miaod: "), said[-500:]
-            raise RefusedError(last)
+            raise RefusedError(last.removeprefix("miaod: "))
