@@ -98,7 +98,7 @@ class Names(Constraint):
         return f"a sequence of 1 to {self.most:,} different names"
 
     def accepts(self, value: object) -> bool:
-        if not isinstance(value, list | tuple | np.ndarray) or not 1 <= np.size(value) == len(value) <= self.most:
+        if not _is_sequence(value) or not 1 <= len(value) <= self.most:
             return False
         kinds = str | int | np.integer if self.numbers else str
         if not all(isinstance(name, kinds) and not isinstance(name, bool) for name in value):
@@ -152,9 +152,13 @@ class Several(Constraint):
         return f"{self.count} values, each {described(self.entry)}"
 
     def accepts(self, value: object) -> bool:
-        if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) == 0 or len(value) != self.count:
+        if not _is_sequence(value) or len(value) != self.count:
             return False
         return all(accepts(self.entry, one) for one in value)
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
 
 
 Count = Annotated[int, Whole(1)]

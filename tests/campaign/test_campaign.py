@@ -24,7 +24,7 @@ def worker(tmp_path_factory):
 def test_damaged_input_is_accepted_sanely_or_refused_in_one_line(worker, family):
     counts, failures = run_cases(worker, family, range(SHORT))
     assert not failures, "\n\n".join(failures)
-    assert counts["refused"] > 0 and counts.total() == SHORT
+    assert counts["accepted"] + counts["refused"] == SHORT
 
 
 @pytest.mark.slow

@@ -107,6 +107,7 @@ def test_a_single_class_and_no_objects_work():
         ({"object_size": (20, 10)}, r"object_size: \(20, 10\)"),
         ({"object_size": 16}, "object_size: 16 is not allowed; give 2 values, each a whole number from 8 to 1,024"),
         ({"object_size": (16, None)}, r"object_size: \(16, None\)"),
+        ({"object_size": (16, [20, 30])}, r"object_size: \(16, \[20, 30\]\)"),
         ({"max_objects": True}, "max_objects: True"),
         ({"imbalance": 0.5}, "imbalance: 0.5"),
         ({"imbalance": float("nan")}, "imbalance: nan"),

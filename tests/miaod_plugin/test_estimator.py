@@ -157,6 +157,7 @@ def test_the_batch_size_of_scoring_does_not_change_utilities(detector):
         ({"optimizer": None}, "optimizer: None is not allowed; give 'sgd' or 'adamw'"),
         ({"classes": "abc"}, "classes: 'abc' is not allowed; give a sequence of 1 to 10,000 different names"),
         ({"classes": 5}, "classes: 5"),
+        ({"classes": ["a", ["b", "c"]]}, "classes: ['a', ['b', 'c']] is not allowed"),
         ({"classes": {"a": 1}}, "classes: {'a': 1}"),
         ({"classes": [["a"], ["b"]]}, "classes: [['a'], ['b']]"),
         ({"classes": ["a", None]}, "classes: ['a', None]"),

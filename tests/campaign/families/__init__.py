@@ -2,5 +2,5 @@
 
 FAMILIES = (
     *("images", "voc", "coco", "experiment_files", "overrides", "split_files", "targets", "parameters", "writers"),
-    *("half_trained", "run_folders", "archives", "downloads", "commands"),
+    *("models", "half_trained", "run_folders", "archives", "downloads", "commands"),
 )
