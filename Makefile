@@ -21,7 +21,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m miaod_plugin.experiments.bench
+	$(BIN)/python -m miaod_plugin.experiments.benchmarks.bench
 
 docs: $(VENV)/.installed
 	$(BIN)/miaod config --markdown > docs/configuration.md

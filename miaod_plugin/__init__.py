@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from miaod_plugin.estimator import ObjectDetector
-    from miaod_plugin.learner import DetectionLearner
-    from miaod_plugin.miaod_estimator import MIAODDetector
+    from .estimator import ObjectDetector
+    from .learner import DetectionLearner
+    from .miaod_estimator import MIAODDetector
 
 __all__ = ["DetectionLearner", "MIAODDetector", "ObjectDetector"]
 

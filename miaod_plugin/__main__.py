@@ -1,5 +1,5 @@
 """``python -m miaod_plugin`` is the command ``miaod``."""
 
-from miaod_plugin.cli import main
+from .cli.app import main
 
 main()

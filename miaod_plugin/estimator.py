@@ -11,31 +11,21 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from miaod_plugin import model_file
-from miaod_plugin.batches import TrainingImages
-from miaod_plugin.checkpoint import Checkpoint
-from miaod_plugin.data import check_targets
-from miaod_plugin.detectors.base import DetectionNetwork, Detector, InstanceOutputs
-from miaod_plugin.errors import ConfigError, DataError, did_you_mean, shown
-from miaod_plugin.metrics import voc_average_precision
-from miaod_plugin.parameters import (
-    Count,
-    Names,
-    Natural,
-    NonNegative,
-    Number,
-    Probability,
-    RandomState,
-    Whole,
-    check_arguments,
-)
-from miaod_plugin.pool import check_annotated_images, check_images, images_like, map_batches, stack_rows, warn_of_size
-from miaod_plugin.progress import Progress
-from miaod_plugin.randomness import seed_of, seeded
-from miaod_plugin.registry import DETECTORS, find
-from miaod_plugin.rollback import unchanged_if_it_fails
-from miaod_plugin.training import Round, Settings, plan_rounds, train
-from miaod_plugin.training_identity import training_identity
+from . import model_file
+from .data import check_targets
+from .detectors.base import DetectionNetwork, Detector, InstanceOutputs
+from .errors import ConfigError, DataError, did_you_mean, shown
+from .metrics import voc_average_precision
+from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments
+from .pool import check_annotated_images, check_images, images_like, map_batches, stack_rows, warn_of_size
+from .progress import Progress
+from .randomness import seed_of, seeded
+from .registry import DETECTORS, find
+from .rollback import unchanged_if_it_fails
+from .training.batches import TrainingImages
+from .training.checkpoint import Checkpoint
+from .training.identity import training_identity
+from .training.loop import Round, Settings, plan_rounds, train
 
 
 class ObjectDetector(BaseEstimator):

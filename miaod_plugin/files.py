@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from miaod_plugin.errors import ConfigError, MiaodError
+from .errors import ConfigError, MiaodError
 
 
 @contextmanager

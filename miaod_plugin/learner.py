@@ -4,9 +4,9 @@ import numpy as np
 from modAL.models import ActiveLearner
 from modAL.utils.data import retrieve_rows
 
-from miaod_plugin.errors import ConfigError, shown
-from miaod_plugin.pool import check_annotated_images, images_like
-from miaod_plugin.rollback import unchanged_if_it_fails
+from .errors import ConfigError, shown
+from .pool import check_annotated_images, images_like
+from .rollback import unchanged_if_it_fails
 
 
 class DetectionLearner(ActiveLearner):

@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from miaod_plugin.errors import MiaodError, did_you_mean, shown
+from .errors import MiaodError, did_you_mean, shown
 
 
 class Boxes(NamedTuple):

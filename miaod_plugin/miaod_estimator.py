@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from miaod_plugin.errors import ConfigError
-from miaod_plugin.estimator import ObjectDetector
-from miaod_plugin.options import MIAODOptions, miaod_options
-from miaod_plugin.parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole
-from miaod_plugin.pool import check_images
-from miaod_plugin.randomness import seed_of
-from miaod_plugin.training import Round, plan_rounds
+from .errors import ConfigError
+from .estimator import ObjectDetector
+from .mil.options import MIAODOptions, miaod_options
+from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole
+from .pool import check_images
+from .randomness import seed_of
+from .training.loop import Round, plan_rounds
 
 logger = logging.getLogger("miaod_plugin")
 

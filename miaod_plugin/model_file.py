@@ -8,6 +8,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from miaod_plugin.errors import ConfigError, DataError, MiaodError, shown
-from miaod_plugin.randomness import unchanged_random_state
-from miaod_plugin.tensor_file import is_kind, read_tensors, write_tensors
+from .errors import ConfigError, DataError, MiaodError, shown
+from .randomness import unchanged_random_state
+from .tensor_file import is_kind, read_tensors, write_tensors
 
 KIND = "miaod_plugin"
 # What belongs to one process or one training, not to the model; a file that named a checkpoint could have it deleted.
@@ -86,7 +87,7 @@ def require_replaceable(path: Path) -> None:
 
 def load(cls, path, detector: Callable | None = None, device: str = "auto"):
     """Read an estimator of class `cls` or a subclass that `save` wrote; see `ObjectDetector.load`."""
-    import miaod_plugin.miaod_estimator  # noqa: F401 (a file may hold this subclass)
+    import_module("miaod_plugin.miaod_estimator")  # a file may hold this subclass
 
     path = Path(path)
     if not path.is_file():

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
-from miaod_plugin.errors import ConfigError, shown
-from miaod_plugin.randomness import LARGEST_SEED
+from .errors import ConfigError, shown
+from .randomness import LARGEST_SEED
 
 
 class Constraint:

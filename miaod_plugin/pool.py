@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from miaod_plugin.data import image_size, make_targets, read_image
-from miaod_plugin.detectors.base import DetectionNetwork, InstanceOutputs
-from miaod_plugin.errors import DataError, shown
-from miaod_plugin.threads import warn_of_waiting
+from .data import image_size, make_targets, read_image
+from .detectors.base import DetectionNetwork, InstanceOutputs
+from .errors import DataError, shown
+from .threads import warn_of_waiting
 
 WAITING = 4  # batches of bytes, as much memory as one batch of floats
 TOO_LARGE = 16  # times the pixels that a detector is made for

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from miaod_plugin.errors import ConfigError, shown
-from miaod_plugin.parameters import check_arguments
-from miaod_plugin.pool import check_images
+from .errors import ConfigError, shown
+from .parameters import check_arguments
+from .pool import check_images
 
 
 class QueryStrategy(BaseEstimator):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miaod_plugin.errors import ConfigError, shown
+from .errors import ConfigError, shown
 
 if TYPE_CHECKING:  # torch takes seconds to load, which a seed alone need not wait for
     import torch

@@ -2,10 +2,11 @@
 
 from importlib.metadata import entry_points
 
-from miaod_plugin.errors import ConfigError, did_you_mean
+from .errors import ConfigError, did_you_mean
 
 STRATEGIES = "miaod_plugin.strategies"
 DETECTORS = "miaod_plugin.detectors"
+FAMILIES = "miaod_plugin.detector_families"  # of detectors that somebody else names: ``FAMILY:NAME``
 
 
 def registered(group: str) -> list[str]:
@@ -14,7 +15,7 @@ def registered(group: str) -> list[str]:
 
 
 def find(group: str, name: str):
-    """Load the object registered as `name` in `group`; the detector ``torchvision:NAME`` is any model of torchvision's.
+    """Load the object registered as `name` in `group`; a detector ``FAMILY:NAME`` is made by its family's function.
 
     Raises
     ------
@@ -23,9 +24,9 @@ def find(group: str, name: str):
     """
     for entry in entry_points(group=group, name=name):
         return entry.load()
-    if group == DETECTORS and name.startswith("torchvision:"):
-        from miaod_plugin.detectors.torchvision_model import torchvision_factory
-
-        return torchvision_factory(name.removeprefix("torchvision:"))
+    family, colon, member = name.partition(":")
+    if group == DETECTORS and colon:
+        for entry in entry_points(group=FAMILIES, name=family):
+            return entry.load()(member)
     kind = {STRATEGIES: "strategy", DETECTORS: "detector"}[group]
     raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, registered(group))}")

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from miaod_plugin.errors import DataError
-from miaod_plugin.files import atomic_path
+from .errors import DataError
+from .files import atomic_path
 
 _CHECKSUM = "sha256"
 

@@ -1,6 +1,7 @@
 """All query strategies by one import: the published ones, and the baselines every comparison needs."""
 
 from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
-from miaod_plugin.strategies.miaod import MIAODSampling
+
+from .miaod import MIAODSampling
 
 __all__ = ["CoreSetSampling", "EntropySampling", "MIAODSampling", "RandomSampling"]

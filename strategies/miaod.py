@@ -9,10 +9,10 @@ from torch import Tensor
 from miaod_plugin import mil
 from miaod_plugin.detectors.base import InstanceOutputs
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.options import MIAODOptions
+from miaod_plugin.mil.objective import class_logits, mil_instances
+from miaod_plugin.mil.options import MIAODOptions
 from miaod_plugin.parameters import Count, RandomState, Share, check_arguments
 from miaod_plugin.query import QueryStrategy
-from miaod_plugin.training import class_logits, mil_instances
 
 
 class MIAODSampling(QueryStrategy):

@@ -1,14 +1,14 @@
 """Data sets: the one structure they share, and its loaders and writers."""
 
-from miaod_plugin.data.coco import load_coco
-from miaod_plugin.data.coco_writing import write_coco
-from miaod_plugin.data.detection_data import DetectionData, make_targets
-from miaod_plugin.data.digits import make_digit_scenes
-from miaod_plugin.data.folder import load_folder
-from miaod_plugin.data.images import image_size, read_image
-from miaod_plugin.data.validation import check_targets
-from miaod_plugin.data.voc import VOC_CLASSES, load_voc
-from miaod_plugin.data.voc_writing import write_voc
+from .coco import load_coco
+from .coco_writing import write_coco
+from .detection_data import DetectionData, make_targets
+from .digits import make_digit_scenes
+from .folder import load_folder
+from .images import image_size, read_image
+from .validation import check_targets
+from .voc import VOC_CLASSES, load_voc
+from .voc_writing import write_voc
 
 __all__ = [
     "VOC_CLASSES",

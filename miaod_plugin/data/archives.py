@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from miaod_plugin.data.paths import path_inside
-from miaod_plugin.errors import DataError, shown
+from ..errors import DataError, shown
+from .paths import path_inside
 
 CHUNK = 1 << 20
 # An archive of images is about as large as they are, one of JSON a few times smaller; what unpacks to more is a bomb.

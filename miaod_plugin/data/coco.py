@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import read_frames
-from miaod_plugin.data.orientation import STORED, check_orientation
-from miaod_plugin.data.paths import path_inside, read_file, require_folder
-from miaod_plugin.data.validation import (
+from ..errors import DataError, did_you_mean, shown
+from .detection_data import DetectionData
+from .images import read_frames
+from .orientation import STORED, check_orientation
+from .paths import path_inside, read_file, require_folder
+from .validation import (
     BoxTable,
     Described,
     check_class_names,
@@ -21,7 +22,6 @@ from miaod_plugin.data.validation import (
     usable_images,
     warn_of_undecided,
 )
-from miaod_plugin.errors import DataError, did_you_mean, shown
 
 LAYOUT = "an annotations file (instances_SPLIT.json) and the folder of the images it names"
 

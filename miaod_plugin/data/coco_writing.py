@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from miaod_plugin.data.coco import ids_of
-from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import store_image, stored_suffix
-from miaod_plugin.data.paths import path_inside
-from miaod_plugin.data.writing import check_writable, new_file, stored_targets
-from miaod_plugin.errors import DataError, shown
-from miaod_plugin.files import write_text
+from ..errors import DataError, shown
+from ..files import write_text
+from .coco import ids_of
+from .detection_data import DetectionData
+from .images import store_image, stored_suffix
+from .paths import path_inside
+from .writing import check_writable, new_file, stored_targets
 
 
 def write_coco(data: DetectionData, folder: str | Path) -> None:

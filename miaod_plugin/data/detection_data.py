@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from miaod_plugin.errors import DataError, one_line, shown
+from ..errors import DataError, one_line, shown
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,9 +11,9 @@ import numpy as np
 from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_images
 
-from miaod_plugin.data.detection_data import DetectionData, make_targets
-from miaod_plugin.errors import ConfigError, shown
-from miaod_plugin.parameters import Count, Number, Seed, Several, Whole, checked
+from ..errors import ConfigError, shown
+from ..parameters import Count, Number, Seed, Several, Whole, checked
+from .detection_data import DetectionData, make_targets
 
 SPLITS = ("train", "test")
 TEST_EVERY = 4  # every fourth digit belongs to the test split, and so does the lower third of each photograph

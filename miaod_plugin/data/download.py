@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from miaod_plugin.data.archives import Report, unpack
-from miaod_plugin.data.fetch import fetch
-from miaod_plugin.errors import ConfigError, DataError
+from ..errors import ConfigError, DataError
+from .archives import Report, unpack
+from .fetch import fetch
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from miaod_plugin.data.archives import CHUNK, Report
-from miaod_plugin.errors import ConfigError, DataError, shown
+from ..errors import ConfigError, DataError, shown
+from .archives import CHUNK, Report
 
 ATTEMPTS = 5  # connections in a row that bring less than CHUNK bytes before giving up
 PAUSE = 0.2  # seconds after the first of them, doubled after each

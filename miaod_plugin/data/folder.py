@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from miaod_plugin.data.detection_data import DetectionData, make_targets
-from miaod_plugin.data.images import IMAGE_SUFFIXES
-from miaod_plugin.data.paths import is_writable, require_folder
-from miaod_plugin.data.validation import check_class_names
-from miaod_plugin.errors import DataError, shown
+from ..errors import DataError, shown
+from .detection_data import DetectionData, make_targets
+from .images import IMAGE_SUFFIXES
+from .paths import is_writable, require_folder
+from .validation import check_class_names
 
 
 def load_folder(folder: str | Path, classes: Sequence[str] = ()) -> DetectionData:

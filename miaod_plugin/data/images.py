@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from miaod_plugin.data.orientation import Frames, frames_of, orientation_of, stored_boxes, upright_pixels, upright_sizes
-from miaod_plugin.errors import DataError
-from miaod_plugin.files import atomic_path
+from ..errors import DataError
+from ..files import atomic_path
+from .orientation import Frames, frames_of, orientation_of, stored_boxes, upright_pixels, upright_sizes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 

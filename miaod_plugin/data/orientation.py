@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from ..errors import ConfigError, did_you_mean, shown
 
 STORED, UPRIGHT = "stored", "upright"
 

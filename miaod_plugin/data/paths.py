@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path, PureWindowsPath
 
-from miaod_plugin.errors import DataError, shown
+from ..errors import DataError, shown
 
 # What no name may hold: control characters, line ends, and the halves of characters that UTF-8 cannot write.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from miaod_plugin.data.detection_data import make_targets
-from miaod_plugin.data.orientation import Frames
-from miaod_plugin.data.paths import is_writable
-from miaod_plugin.errors import ConfigError, DataError, did_you_mean, shown
+from ..errors import ConfigError, DataError, did_you_mean, shown
+from .detection_data import make_targets
+from .orientation import Frames
+from .paths import is_writable
 
 logger = logging.getLogger("miaod_plugin")
 

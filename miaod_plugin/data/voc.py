@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import IMAGE_SUFFIXES, read_frames
-from miaod_plugin.data.orientation import STORED, check_orientation
-from miaod_plugin.data.paths import path_inside, read_file, require_folder
-from miaod_plugin.data.validation import (
+from ..errors import DataError, did_you_mean, shown
+from .detection_data import DetectionData
+from .images import IMAGE_SUFFIXES, read_frames
+from .orientation import STORED, check_orientation
+from .paths import path_inside, read_file, require_folder
+from .validation import (
     BoxTable,
     Described,
     check_class_names,
@@ -23,7 +24,6 @@ from miaod_plugin.data.validation import (
     usable_images,
     warn_of_undecided,
 )
-from miaod_plugin.errors import DataError, did_you_mean, shown
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import IMAGE_SUFFIXES, store_image, stored_suffix
-from miaod_plugin.data.paths import path_inside
-from miaod_plugin.data.voc import CORNERS, IMAGE_FILES, id_of_line
-from miaod_plugin.data.writing import check_writable, new_file, stored_targets
-from miaod_plugin.errors import DataError, shown
-from miaod_plugin.files import atomic_path, write_text
+from ..errors import DataError, shown
+from ..files import atomic_path, write_text
+from .detection_data import DetectionData
+from .images import IMAGE_SUFFIXES, store_image, stored_suffix
+from .paths import path_inside
+from .voc import CORNERS, IMAGE_FILES, id_of_line
+from .writing import check_writable, new_file, stored_targets
 
 FOLDERS = ("ImageSets/Main", "Annotations", "JPEGImages")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from miaod_plugin.data.detection_data import DetectionData
-from miaod_plugin.data.images import on_stored_pixels
-from miaod_plugin.data.paths import is_writable, path_inside
-from miaod_plugin.data.validation import check_class_names, check_targets
-from miaod_plugin.errors import DataError, shown
+from ..errors import DataError, shown
+from .detection_data import DetectionData
+from .images import on_stored_pixels
+from .paths import is_writable, path_inside
+from .validation import check_class_names, check_targets
 
 LONGEST_NAME = 200  # bytes; file systems take 255, suffixes included
 

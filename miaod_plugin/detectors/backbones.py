@@ -16,7 +16,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from miaod_plugin.errors import ConfigError, shown
+from ..errors import ConfigError, shown
 
 # Stages end at strides 4, 8, 16 and 32; freezing counts them from the image.
 RESNET_STAGES = (("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",))

@@ -7,8 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from miaod_plugin.errors import ConfigError
-from miaod_plugin.registry import DETECTORS, registered
+from ..errors import ConfigError
+from ..registry import DETECTORS, registered
 
 
 @dataclass

@@ -13,15 +13,10 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from miaod_plugin.detectors.backbones import (
-    BATCH_NORMS,
-    MOBILENET_V3_STAGES,
-    freeze_stages,
-    load_weights,
-    resnet50_body,
-)
-from miaod_plugin.detectors.base import Detector, Features, average_inside
-from miaod_plugin.detectors.options import (
+from ..parameters import checked
+from .backbones import BATCH_NORMS, MOBILENET_V3_STAGES, freeze_stages, load_weights, resnet50_body
+from .base import Detector, Features, average_inside
+from .options import (
     BatchNorm,
     Channels,
     Classes,
@@ -34,15 +29,8 @@ from miaod_plugin.detectors.options import (
     ResNetStages,
     Weights,
 )
-from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD
-from miaod_plugin.detectors.torchvision_parts import (
-    background_first,
-    count_from_one,
-    count_from_zero,
-    mean_classification,
-    padded_size,
-)
-from miaod_plugin.parameters import checked
+from .retinanet import IMAGENET_MEAN, IMAGENET_STD
+from .torchvision_parts import background_first, count_from_one, count_from_zero, mean_classification, padded_size
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
 POSTPROCESSING = {"box_score_thresh": 0.05, "box_nms_thresh": 0.5, "box_detections_per_img": 100}

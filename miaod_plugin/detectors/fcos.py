@@ -5,27 +5,12 @@ from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 
-from miaod_plugin.detectors.backbones import resnet50_fpn
-from miaod_plugin.detectors.base import Detector, Features, cells_inside
-from miaod_plugin.detectors.options import (
-    BatchNorm,
-    Classes,
-    GroupedChannels,
-    HeadConvs,
-    ImageMean,
-    ImageStd,
-    Pixels,
-    ResNetStages,
-    Weights,
-)
-from miaod_plugin.detectors.retinanet import IMAGENET_MEAN, IMAGENET_STD, POSTPROCESSING
-from miaod_plugin.detectors.torchvision_parts import (
-    LevelClassifier,
-    anchors_of_images,
-    mean_classification,
-    padded_size,
-)
-from miaod_plugin.parameters import checked
+from ..parameters import checked
+from .backbones import resnet50_fpn
+from .base import Detector, Features, cells_inside
+from .options import BatchNorm, Classes, GroupedChannels, HeadConvs, ImageMean, ImageStd, Pixels, ResNetStages, Weights
+from .retinanet import IMAGENET_MEAN, IMAGENET_STD, POSTPROCESSING
+from .torchvision_parts import LevelClassifier, anchors_of_images, mean_classification, padded_size
 
 
 class FCOSDetector(Detector):

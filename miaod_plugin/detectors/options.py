@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from miaod_plugin.detectors.backbones import MOBILENET_STAGES, RESNET_STAGES, VGG_STAGES
-from miaod_plugin.parameters import Positive, Several, Whole
+from ..parameters import Positive, Several, Whole
+from .backbones import MOBILENET_STAGES, RESNET_STAGES, VGG_STAGES
 
 Classes = Annotated[int, Whole(1, 10_000)]
 Weights = str | Path | None

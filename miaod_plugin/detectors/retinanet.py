@@ -9,10 +9,12 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from miaod_plugin.detectors.backbones import TinyBackbone, mobilenet_v2_fpn, resnet50_fpn
-from miaod_plugin.detectors.base import Detector, Features, cells_inside
-from miaod_plugin.detectors.matching import box_loss, focal_loss, match_anchors
-from miaod_plugin.detectors.options import (
+from ..errors import ConfigError
+from ..parameters import Whole, checked
+from .backbones import TinyBackbone, mobilenet_v2_fpn, resnet50_fpn
+from .base import Detector, Features, cells_inside
+from .matching import box_loss, focal_loss, match_anchors
+from .options import (
     BatchNorm,
     Channels,
     Classes,
@@ -25,9 +27,7 @@ from miaod_plugin.detectors.options import (
     ResNetStages,
     Weights,
 )
-from miaod_plugin.detectors.torchvision_parts import AsIs, padded_size
-from miaod_plugin.errors import ConfigError
-from miaod_plugin.parameters import Whole, checked
+from .torchvision_parts import AsIs, padded_size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

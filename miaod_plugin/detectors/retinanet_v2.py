@@ -7,29 +7,13 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetRegressionHead
 
-from miaod_plugin.detectors.backbones import resnet50_fpn
-from miaod_plugin.detectors.base import Features
-from miaod_plugin.detectors.matching import focal_loss, match_anchors
-from miaod_plugin.detectors.options import (
-    BatchNorm,
-    Classes,
-    GroupedChannels,
-    HeadConvs,
-    ImageMean,
-    ImageStd,
-    Pixels,
-    ResNetStages,
-    Weights,
-)
-from miaod_plugin.detectors.retinanet import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    POSTPROCESSING,
-    RetinaNetDetector,
-    anchor_sizes,
-)
-from miaod_plugin.detectors.torchvision_parts import LevelClassifier, anchors_of_images
-from miaod_plugin.parameters import checked
+from ..parameters import checked
+from .backbones import resnet50_fpn
+from .base import Features
+from .matching import focal_loss, match_anchors
+from .options import BatchNorm, Classes, GroupedChannels, HeadConvs, ImageMean, ImageStd, Pixels, ResNetStages, Weights
+from .retinanet import IMAGENET_MEAN, IMAGENET_STD, POSTPROCESSING, RetinaNetDetector, anchor_sizes
+from .torchvision_parts import LevelClassifier, anchors_of_images
 
 GROUP_NORM = partial(nn.GroupNorm, 32)
 

@@ -19,18 +19,12 @@ from torchvision.models.detection.ssdlite import (
 )
 from torchvision.ops import box_iou
 
-from miaod_plugin.detectors.backbones import MOBILENET_V3_STAGES, VGG_STAGES, freeze_stages, load_weights
-from miaod_plugin.detectors.base import Detector, Features
-from miaod_plugin.detectors.options import (
-    Classes,
-    ImageMean,
-    ImageStd,
-    MobileNetStages,
-    Pixels,
-    VGGStages,
-    Weights,
-)
-from miaod_plugin.detectors.torchvision_parts import (
+from ..errors import ConfigError
+from ..parameters import Positive, Several, checked
+from .backbones import MOBILENET_V3_STAGES, VGG_STAGES, freeze_stages, load_weights
+from .base import Detector, Features
+from .options import Classes, ImageMean, ImageStd, MobileNetStages, Pixels, VGGStages, Weights
+from .torchvision_parts import (
     LevelClassifier,
     anchors_of_images,
     background_first,
@@ -39,8 +33,6 @@ from miaod_plugin.detectors.torchvision_parts import (
     mean_classification,
     padded_size,
 )
-from miaod_plugin.errors import ConfigError
-from miaod_plugin.parameters import Positive, Several, checked
 
 # At test time of the original's SSD: score threshold 0.02, NMS at 0.45, 200 boxes.
 POSTPROCESSING = {"score_thresh": 0.02, "nms_thresh": 0.45, "detections_per_img": 200}

@@ -9,11 +9,11 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import get_model_builder, list_models
 
-from miaod_plugin.detectors.base import Detector, Features
-from miaod_plugin.detectors.options import Classes, ImageMean, ImageStd, Pixels
-from miaod_plugin.detectors.torchvision_parts import count_from_one, count_from_zero, padded_size
-from miaod_plugin.errors import ConfigError, did_you_mean, shown
-from miaod_plugin.parameters import accepts, checked, described
+from ..errors import ConfigError, did_you_mean, shown
+from ..parameters import accepts, checked, described
+from .base import Detector, Features
+from .options import Classes, ImageMean, ImageStd, Pixels
+from .torchvision_parts import count_from_one, count_from_zero, padded_size
 
 # What torchvision's models have in common but say nothing of in their signatures.
 _OPTIONS = {

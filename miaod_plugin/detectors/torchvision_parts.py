@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from miaod_plugin.detectors.base import Features
+from .base import Features
 
 
 class LevelClassifier(nn.Module):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from miaod_plugin.experiments.report import write_report
+from miaod_plugin.experiments.report.page import write_report
 
 ARMS = ["miaod+miaod", "supervised+random", "supervised+entropy"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from miaod_plugin.errors import MiaodError
-from miaod_plugin.experiments.layout import open_run
-from miaod_plugin.experiments.listing import list_runs
-from miaod_plugin.experiments.results import collect
+from miaod_plugin.experiments.report.results import collect
+from miaod_plugin.experiments.store.layout import open_run
+from miaod_plugin.experiments.store.listing import list_runs
 
 OWN = ("config.yaml", "data.json", "environment.json", "SHA256SUMS")
 OF_A_CELL = ("metrics.json", "labelled.txt", "selected.csv", "training.json", "losses.jsonl", "unlabelled.txt")

@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 from tiny_experiment import run_tiny, write_experiment
 
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.diagnosis import diagnose
-from miaod_plugin.experiments.layout import Cell, Run, read_json, read_lines
-from miaod_plugin.experiments.plan import show_plan
-from miaod_plugin.experiments.schema import load_config
-from miaod_plugin.experiments.trainings import load_estimator
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.config.trainings import load_estimator
+from miaod_plugin.experiments.report.diagnosis import diagnose
+from miaod_plugin.experiments.runner.plan import show_plan
+from miaod_plugin.experiments.store.datasets import load_data
+from miaod_plugin.experiments.store.layout import Cell, Run, read_json, read_lines
 from miaod_plugin.strategies import MIAODSampling
 
 ARMS = [

@@ -11,13 +11,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_experiment import run_tiny, untimed, write_experiment
 
 from miaod_plugin import MIAODDetector
-from miaod_plugin.cli import app
+from miaod_plugin.cli.app import app
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.cycle import Experiment, query, run_cycle
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.diagnosis import write_diagnosis
-from miaod_plugin.experiments.layout import Cell, Run
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.cycle.cycle import Experiment, query, run_cycle
+from miaod_plugin.experiments.report.diagnosis import write_diagnosis
+from miaod_plugin.experiments.store.datasets import load_data
+from miaod_plugin.experiments.store.layout import Cell, Run
 
 ARMS = [{"training": "miaod", "strategy": "miaod"}, {"training": "supervised", "strategy": "random"}]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pages import ARMS, Page
 
-from miaod_plugin.experiments.comparison import Comparison, compare_runs
-from miaod_plugin.experiments.looks import apart, colour_of, mark_of
-from miaod_plugin.experiments.statistics import describe
+from miaod_plugin.experiments.report.comparison import Comparison, compare_runs
+from miaod_plugin.experiments.report.looks import apart, colour_of, mark_of
+from miaod_plugin.experiments.report.statistics import describe
 
 
 def bars_of(page: Page) -> list[int]:

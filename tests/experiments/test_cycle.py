@@ -2,10 +2,10 @@ import json
 
 from tiny_experiment import TINY, write_experiment
 
-from miaod_plugin.experiments.cycle import Experiment, run_cycle
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.cycle.cycle import Experiment, run_cycle
+from miaod_plugin.experiments.store.datasets import load_data
+from miaod_plugin.experiments.store.layout import Run
 
 
 def test_the_model_that_arms_share_is_trained_and_scored_once(tmp_path):

@@ -7,8 +7,8 @@ from tiny_experiment import write_experiment
 
 from miaod_plugin.data import make_digit_scenes, read_image, write_coco, write_voc
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.store.datasets import load_data
 
 SCENES = {split: make_digit_scenes(12, split=split, n_classes=3, random_state=0) for split in ("train", "test")}
 

@@ -8,15 +8,15 @@ from scipy.stats import spearmanr
 from tiny_experiment import run_tiny
 
 from miaod_plugin import ObjectDetector
-from miaod_plugin.cli import app
+from miaod_plugin.cli.app import app
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments import diagnosis
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.diagnosis import diagnose, rank_correlation, true_values, write_diagnosis
-from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.schema import load_config
-from miaod_plugin.experiments.trainings import load_estimator
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.config.trainings import load_estimator
+from miaod_plugin.experiments.report import diagnosis
+from miaod_plugin.experiments.report.diagnosis import diagnose, rank_correlation, true_values, write_diagnosis
+from miaod_plugin.experiments.store.datasets import load_data
+from miaod_plugin.experiments.store.layout import Run
 from miaod_plugin.query import QueryStrategy
 
 

@@ -4,7 +4,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny_experiment import untimed
 
-from miaod_plugin.experiments.statistics import area_under_curve, describe
+from miaod_plugin.experiments.report.statistics import area_under_curve, describe
 
 
 def events(run, name: str) -> EventAccumulator:

@@ -12,9 +12,9 @@ from processes import miaod
 from rich.console import Console
 from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 
-from miaod_plugin.cli import main
-from miaod_plugin.experiments.runner import run_experiment
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.cli.app import main
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.runner.run import run_experiment
 
 ONE_SEED = {"seeds": [0], "budgets": [4, 7], "jobs": 1}
 

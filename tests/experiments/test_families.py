@@ -7,10 +7,10 @@ import pytest
 import yaml
 from tiny_experiment import TINY
 
-from miaod_plugin.experiments.cycle import Experiment, run_cycle
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.layout import Cell, Run
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.cycle.cycle import Experiment, run_cycle
+from miaod_plugin.experiments.store.datasets import load_data
+from miaod_plugin.experiments.store.layout import Cell, Run
 from miaod_plugin.registry import DETECTORS, registered
 
 # Options that need no download and little time, the default settings of training otherwise.

@@ -3,9 +3,9 @@ import yaml
 from tiny_experiment import TINY, write_experiment
 
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.schema import load_config
-from miaod_plugin.experiments.trainings import load_estimator
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.config.trainings import load_estimator
+from miaod_plugin.experiments.store.layout import Run
 
 DATA = {"train": {"images": 24, "boxes": 70, "sha256": "a"}, "test": {"images": 8, "boxes": 20, "sha256": "b"}}
 

@@ -5,11 +5,11 @@ import sys
 import pytest
 import yaml
 
-from miaod_plugin.cli import main
+from miaod_plugin.cli.app import main
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.listing import list_runs
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.store.layout import Run
+from miaod_plugin.experiments.store.listing import list_runs
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from miaod_plugin.experiments.loss_record import LossRecord, read_losses
+from miaod_plugin.experiments.store.loss_record import LossRecord, read_losses
 
 
 def record(path, first, last):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.pictures import MOST, heatmaps, hint, place_boxes, selections
-from miaod_plugin.experiments.report import open_run
-from miaod_plugin.experiments.trainings import load_estimator
-from miaod_plugin.heatmaps import miaod_maps
+from miaod_plugin.experiments.config.trainings import load_estimator
+from miaod_plugin.experiments.report.page import open_run
+from miaod_plugin.experiments.report.pictures import MOST, heatmaps, hint, place_boxes, selections
+from miaod_plugin.experiments.store.datasets import load_data
+from miaod_plugin.mil.heatmaps import miaod_maps
 from miaod_plugin.strategies import MIAODSampling
 
 

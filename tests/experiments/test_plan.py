@@ -7,11 +7,11 @@ from rich.console import Console
 from test_schema import SHIPPED
 from tiny_experiment import TINY, write_experiment
 
-from miaod_plugin.cli import main
+from miaod_plugin.cli.app import main
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.plan import cycles_table, describe_pool, show_plan
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.runner.plan import cycles_table, describe_pool, show_plan
+from miaod_plugin.experiments.store.layout import Run
 
 VOC = {"kind": "voc", "root": "no/such/folder", "train": {"split": "trainval"}, "test": {"split": "test"}}
 SIZES = {"train": 1000, "test": 50, "image": [64, 96], "boxes": 2500}

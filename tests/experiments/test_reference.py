@@ -7,10 +7,10 @@ import yaml
 from tiny_experiment import write_experiment
 from typer.testing import CliRunner
 
-from miaod_plugin.cli import app
+from miaod_plugin.cli.app import app
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.reference import as_markdown, key_parts, option_part
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.reference import as_markdown, key_parts, option_part
+from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.registry import DETECTORS, STRATEGIES, registered
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"

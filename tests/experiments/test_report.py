@@ -12,9 +12,9 @@ from PIL import Image
 from scipy import stats
 from typer.testing import CliRunner
 
-from miaod_plugin.cli import app
+from miaod_plugin.cli.app import app
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.report import write_report
+from miaod_plugin.experiments.report.page import write_report
 
 
 def test_the_page_refers_to_nothing_outside_itself(page):
@@ -178,7 +178,7 @@ def test_versions_and_hardware_are_recorded_once_and_shown(finished, page):
 
 def test_a_missing_run_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["miaod", "report", str(tmp_path / "nothing")])
-    from miaod_plugin.cli import main
+    from miaod_plugin.cli.app import main
 
     with pytest.raises(SystemExit) as stopped:
         main()

@@ -14,16 +14,16 @@ from run_folder_damage import CONTENTS, OF_A_CELL, OWN, PLACES, at_random, copy_
 from tiny_experiment import TINY, bits, untimed, write_experiment
 
 from miaod_plugin.errors import ConfigError, DataError, MiaodError
-from miaod_plugin.experiments.cycle import adopt_training
-from miaod_plugin.experiments.diagnosis import write_diagnosis
-from miaod_plugin.experiments.event_files import EventFiles
-from miaod_plugin.experiments.layout import Cell, Run, open_run
-from miaod_plugin.experiments.listing import is_locked, list_runs
-from miaod_plugin.experiments.records import read_record, survey
-from miaod_plugin.experiments.report import write_report
-from miaod_plugin.experiments.results import collect, write_results
-from miaod_plugin.experiments.runner import run_experiment
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.cycle.cycle import adopt_training
+from miaod_plugin.experiments.report.diagnosis import write_diagnosis
+from miaod_plugin.experiments.report.event_files import EventFiles
+from miaod_plugin.experiments.report.page import write_report
+from miaod_plugin.experiments.report.results import collect, write_results
+from miaod_plugin.experiments.runner.run import run_experiment
+from miaod_plugin.experiments.store.layout import Cell, Run, open_run
+from miaod_plugin.experiments.store.listing import is_locked, list_runs
+from miaod_plugin.experiments.store.records import read_record, survey
 
 RANDOM = os.path.join("arms", "supervised+random", "seed1")
 

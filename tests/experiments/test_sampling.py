@@ -3,7 +3,7 @@ from itertools import permutations
 import numpy as np
 
 from miaod_plugin.data import make_targets
-from miaod_plugin.experiments.sampling import (
+from miaod_plugin.experiments.config.sampling import (
     annotation_costs,
     initial_set,
     most_images,
@@ -11,7 +11,7 @@ from miaod_plugin.experiments.sampling import (
     reaching,
     unlabelled_subset,
 )
-from miaod_plugin.experiments.sections import Budget
+from miaod_plugin.experiments.config.sections import Budget
 
 ONES = np.ones(100)
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.savings import first_reach, labels_saved
-from miaod_plugin.experiments.tables import saving
+from miaod_plugin.experiments.report.savings import first_reach, labels_saved
+from miaod_plugin.experiments.report.tables import saving
 
 IMAGES = (10, 20, 30, 40, 50)
 

@@ -5,8 +5,8 @@ import yaml
 from tiny_experiment import TINY, write_experiment
 
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments import schema
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config import schema
+from miaod_plugin.experiments.config.schema import load_config
 
 VOC = {"kind": "voc", "root": "x", "train": {"split": "a"}, "test": {"split": "b"}}
 SHIPPED = sorted(Path(schema.__file__).parent.glob("*.yaml"))

@@ -5,13 +5,13 @@ import pytest
 from tiny_experiment import run_tiny, write_experiment
 
 from miaod_plugin.errors import ConfigError, DataError
-from miaod_plugin.experiments import splits
-from miaod_plugin.experiments.cycle import Experiment
-from miaod_plugin.experiments.datasets import load_data
-from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.runner import run_experiment
-from miaod_plugin.experiments.schema import load_config
-from miaod_plugin.experiments.splits import read_split, write_splits
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.cycle.cycle import Experiment
+from miaod_plugin.experiments.runner.run import run_experiment
+from miaod_plugin.experiments.store import splits
+from miaod_plugin.experiments.store.datasets import load_data
+from miaod_plugin.experiments.store.layout import Run
+from miaod_plugin.experiments.store.splits import read_split, write_splits
 
 PUBLISHED = Path(splits.__file__).parent / "splits"
 PROTOCOLS = ["coco_retinanet", "voc_retinanet", "voc_ssd"]

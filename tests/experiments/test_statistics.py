@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from miaod_plugin.errors import ConfigError, MiaodError
-from miaod_plugin.experiments.statistics import (
+from miaod_plugin.experiments.report.statistics import (
     area_under_curve,
     areas,
     budget_table,

@@ -15,9 +15,9 @@ from rich.console import Console
 from tiny_experiment import run_tiny
 
 from miaod_plugin.data import make_digit_scenes, write_coco
-from miaod_plugin.experiments.report import open_run, write_report
-from miaod_plugin.experiments.results import results_table
-from miaod_plugin.experiments.tables import best
+from miaod_plugin.experiments.report.page import open_run, write_report
+from miaod_plugin.experiments.report.results import results_table
+from miaod_plugin.experiments.report.tables import best
 
 
 @pytest.fixture

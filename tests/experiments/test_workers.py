@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tiny_experiment import write_experiment
 
-from miaod_plugin.experiments.environment import environment
-from miaod_plugin.experiments.layout import Run
-from miaod_plugin.experiments.schema import load_config
-from miaod_plugin.experiments.workers import Workers, device_of, threads_of_each
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.runner.workers import Workers, device_of, threads_of_each
+from miaod_plugin.experiments.store.environment import environment
+from miaod_plugin.experiments.store.layout import Run
 
 
 def test_workers_are_dealt_out_over_the_gpus_unless_one_is_named():

@@ -9,8 +9,8 @@ import yaml
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from miaod_plugin.experiments.runner import run_experiment
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.runner.run import run_experiment
 
 # Seconds on two cores: enough to go through every stage, far too little to learn anything.
 TINY = {

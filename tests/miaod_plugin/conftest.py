@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from miaod_plugin import MIAODDetector, ObjectDetector
-from miaod_plugin.cli import main
+from miaod_plugin.cli.app import main
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.data.images import store_image
 

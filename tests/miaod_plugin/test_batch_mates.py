@@ -13,11 +13,11 @@ from miaod_plugin.data.images import store_image
 from miaod_plugin.detectors.base import DetectionNetwork, group_by_padded_size
 from miaod_plugin.detectors.retinanet import retinanet_mobilenet_v2_fpn, retinanet_tiny
 from miaod_plugin.detectors.torchvision_parts import padded_size
-from miaod_plugin.options import miaod_options
+from miaod_plugin.mil.objective import unlabeled_losses
+from miaod_plugin.mil.options import miaod_options
 from miaod_plugin.pool import WAITING, padded_alike
 from miaod_plugin.registry import DETECTORS, find, registered
 from miaod_plugin.strategies import MIAODSampling
-from miaod_plugin.training import unlabeled_losses
 
 SCENES = make_digit_scenes(9, image_size=150, random_state=2)
 # heights and widths; resized to 64 pixels, several end within one multiple of 32 and some do not

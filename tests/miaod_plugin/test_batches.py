@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from miaod_plugin import ObjectDetector
-from miaod_plugin.batches import augment, ssd_augmented
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.training.batches import augment, ssd_augmented
 
 
 def white_square():

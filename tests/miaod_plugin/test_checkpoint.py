@@ -14,10 +14,10 @@ from tiny_detectors import TINY_OPTIONS
 from torchvision.models import mobilenet_v2
 
 from miaod_plugin import MIAODDetector, ObjectDetector
-from miaod_plugin.checkpoint import discard_damaged
 from miaod_plugin.data import load_voc, make_digit_scenes, write_voc
 from miaod_plugin.detectors.retinanet import retinanet_mobilenet_v2_fpn, retinanet_tiny
 from miaod_plugin.errors import DataError
+from miaod_plugin.training.checkpoint import discard_damaged
 
 DATA = make_digit_scenes(10, random_state=1)
 NAME = "retinanet_mobilenet_v2_fpn"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from miaod_plugin.cli import main
+from miaod_plugin.cli.app import main
 from miaod_plugin.data import load_voc
 
 EXPERIMENT = {

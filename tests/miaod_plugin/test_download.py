@@ -4,7 +4,7 @@ import pytest
 from archive_files import everything, md5, tar_of
 from file_server import Server
 
-from miaod_plugin.cli import main
+from miaod_plugin.cli.app import main
 from miaod_plugin.data.download import Archive, Folder, download, voc_folders
 from miaod_plugin.errors import ConfigError, DataError
 

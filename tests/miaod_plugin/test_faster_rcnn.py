@@ -8,8 +8,8 @@ from torchvision.models import detection
 from miaod_plugin import mil
 from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.faster_rcnn import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
-from miaod_plugin.options import miaod_options
-from miaod_plugin.training import labeled_losses, unlabeled_losses
+from miaod_plugin.mil.objective import labeled_losses, unlabeled_losses
+from miaod_plugin.mil.options import miaod_options
 
 SIZES = {"min_size": 96, "max_size": 160}
 COUNTS = {"rpn_pre_nms_top_n_test": 40, "rpn_post_nms_top_n_test": 40, "box_batch_size_per_image": 64}

@@ -6,8 +6,8 @@ from miaod_plugin import MIAODDetector
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.base import Features
 from miaod_plugin.errors import MiaodError
-from miaod_plugin.heatmaps import image_maps, miaod_maps
-from miaod_plugin.training import mil_instances
+from miaod_plugin.mil.heatmaps import image_maps, miaod_maps
+from miaod_plugin.mil.objective import mil_instances
 
 
 def two_levels(original_size=(32, 64), image_size=(32, 64)) -> Features:

@@ -8,9 +8,9 @@ import pytest
 from miaod_plugin import ObjectDetector
 from miaod_plugin.data import load_folder, make_digit_scenes
 from miaod_plugin.data.images import store_image
-from miaod_plugin.found import FOUND
-from miaod_plugin.patient import BrokenImages, PatientDetector
-from miaod_plugin.row_file import RowFile
+from miaod_plugin.ranking.found import FOUND
+from miaod_plugin.ranking.patient import BrokenImages, PatientDetector
+from miaod_plugin.ranking.row_file import RowFile
 from miaod_plugin.strategies import CoreSetSampling, EntropySampling
 
 

@@ -10,14 +10,14 @@ from pretended_gpu import GPU, OnGPU, PretendedGPU
 from tiny_detectors import TINY_OPTIONS
 
 from miaod_plugin import MIAODDetector, ObjectDetector
-from miaod_plugin.batches import TrainingImages
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.base import DetectionNetwork
-from miaod_plugin.heatmaps import miaod_maps
 from miaod_plugin.metrics import coco_average_precision, voc_average_precision
-from miaod_plugin.options import miaod_options
+from miaod_plugin.mil.heatmaps import miaod_maps
+from miaod_plugin.mil.options import miaod_options
 from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
-from miaod_plugin.training import Round, Settings, train
+from miaod_plugin.training.batches import TrainingImages
+from miaod_plugin.training.loop import Round, Settings, train
 
 DATA = make_digit_scenes(8, random_state=3)
 NAMES = registered(DETECTORS)

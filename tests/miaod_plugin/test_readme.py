@@ -21,7 +21,7 @@ def test_python_blocks_run(number, capsys):
 
 
 def test_the_experiment_loads_alone_and_with_every_addition(tmp_path):
-    from miaod_plugin.experiments.schema import load_config
+    from miaod_plugin.experiments.config.schema import load_config
 
     experiment, *additions = map(yaml.safe_load, blocks("yaml"))
     assert len(additions) == 2

@@ -9,9 +9,9 @@ from miaod_plugin import MIAODDetector, mil
 from miaod_plugin.baselines import EntropySampling
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.base import DetectionNetwork, Detector, Features, InstanceOutputs
-from miaod_plugin.options import miaod_options
+from miaod_plugin.mil.objective import class_logits, labeled_losses, mil_instances, unlabeled_losses
+from miaod_plugin.mil.options import miaod_options
 from miaod_plugin.strategies import MIAODSampling
-from miaod_plugin.training import class_logits, labeled_losses, mil_instances, unlabeled_losses
 
 B, SIZES, C = 2, (7, 3), 3
 

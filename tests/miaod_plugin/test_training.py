@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from miaod_plugin import MIAODDetector, ObjectDetector
-from miaod_plugin.batches import TrainingImages, load_batches
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.retinanet import retinanet_tiny
 from miaod_plugin.errors import TrainingError
-from miaod_plugin.options import miaod_options
-from miaod_plugin.training import Round, Settings, plan_rounds, set_trainable, train, unlabeled_losses
+from miaod_plugin.mil.objective import unlabeled_losses
+from miaod_plugin.mil.options import miaod_options
+from miaod_plugin.training.batches import TrainingImages, load_batches
+from miaod_plugin.training.loop import Round, Settings, plan_rounds, set_trainable, train
 
 DATA = make_digit_scenes(10, random_state=1)
 SETTINGS = Settings(

@@ -7,8 +7,8 @@ import torch
 from miaod_plugin import MIAODDetector, ObjectDetector, mil
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.mil.objective import mil_instances
 from miaod_plugin.strategies import MIAODSampling
-from miaod_plugin.training import mil_instances
 
 DATA = make_digit_scenes(10, random_state=2)
 

@@ -13,7 +13,7 @@ from data_files import save_image
 from tiny_experiment import TINY
 
 from miaod_plugin import ObjectDetector
-from miaod_plugin.cli import main
+from miaod_plugin.cli.app import main
 from miaod_plugin.data import fetch, make_digit_scenes, write_voc
 
 from .targets import SIDE, SMALL

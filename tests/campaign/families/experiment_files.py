@@ -9,7 +9,7 @@ from cases import Case
 from damage import NASTY, damaged_bytes, damaged_tree
 from tiny_experiment import TINY
 
-from miaod_plugin.experiments.schema import ExperimentConfig, load_config
+from miaod_plugin.experiments.config.schema import ExperimentConfig, load_config
 
 VOC = {
     "kind": "voc",

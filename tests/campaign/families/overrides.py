@@ -7,7 +7,7 @@ import yaml
 from cases import Case
 from tiny_experiment import TINY
 
-from miaod_plugin.experiments.schema import ExperimentConfig, load_config
+from miaod_plugin.experiments.config.schema import ExperimentConfig, load_config
 
 from .experiment_files import BEHIND, TRICKS, VALUES
 

@@ -7,7 +7,7 @@ import numpy as np
 from cases import Case
 from damage import damaged_bytes
 
-from miaod_plugin.experiments.splits import read_split
+from miaod_plugin.experiments.store.splits import read_split
 
 IDS = [f"VOC2007/{n:06d}" for n in range(50)]
 ROWS = [2, 5, 30, 49]

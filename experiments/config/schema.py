@@ -1,0 +1,269 @@
+"""What an experiment YAML may say, and the one line a person reads when it says something else."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from os.path import exists  # False for names that no file can have, where Path.exists raises
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from miaod_plugin.mil.options import MIAODOptions
+from miaod_plugin.parameters import Count, Seed, Whole
+
+from .data_sections import Coco, Digits, Place, Voc
+from .refusals import first_line
+from .sections import (
+    FULL_SUPERVISION,
+    MIAOD,
+    SUPERVISED,
+    SUPERVISED_TWO_HEADS,
+    Arm,
+    Budget,
+    Detector,
+    Evaluation,
+    Name,
+    Published,
+    Section,
+    WrongKeyError,
+    check_keys,
+    check_values,
+    options_of,
+)
+from .yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
+
+# Parameters of the estimators that an experiment decides elsewhere, or that differ between trainings and cycles.
+SET_BY_THE_RUNNER = {
+    "detector", "detector_options", "classes", "device", "random_state", "checkpoint", "on_step", "verbose",
+    "epochs",
+}  # fmt: skip
+COMMON_PARAMETERS = set(ObjectDetector().get_params()) - SET_BY_THE_RUNNER
+MIAOD_PARAMETERS = set(MIAODDetector().get_params()) - set(ObjectDetector().get_params())
+MOST_CELLS = 100_000
+
+
+class ExperimentConfig(Section):
+    """An experiment: arms x seeds x budgets on one data set with one detector."""
+
+    name: Name
+    """Of the run's folder under --out."""
+    data: Annotated[Digits | Voc | Coco, Field(discriminator="kind")]
+    """The data set."""
+    detector: Detector
+    """What is trained."""
+    arms: Annotated[list[Arm], Field(min_length=1)]
+    """What is compared: each a way to train and a way to pick the next images."""
+    budgets: Annotated[list[Count], Field(min_length=1)]
+    """What is labelled in all, by cycle, rising; the first is drawn at random."""
+    budget: Budget = Budget()
+    """What the budgets count."""
+    initial: Place | None = None
+    """A file of image names, with {seed} in its name, instead of drawing the first budget; see `miaod splits`."""
+    full_supervision: bool = False
+    """Also train the supervised recipe on all images, once a seed, as the reference."""
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    """Every arm runs once with each."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of every training."""
+    miaod: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of MI-AOD training alone."""
+    variants: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    """More trainings for arms: those of MI-AOD with the parameters that differ, by name."""
+    evaluation: Evaluation = Evaluation()
+    """How detections on the test images are scored."""
+    published: list[Published] = Field(default_factory=list)
+    """Curves to draw beside the run's own."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What a bad annotation does: stop the run, or be left out with a warning."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    jobs: Annotated[int, Whole(1, 1024)] = 1
+    """Worker processes."""
+    threads: Annotated[int, Whole(1, 1024)] | None = None
+    """Torch threads of each worker; the machine's cores shared out when left out."""
+    _source: str = PrivateAttr("experiment")
+
+    @property
+    def source(self) -> str:
+        """The file this was read from, for messages."""
+        return self._source
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+            raise ValueError(f"{shown(device)} is not a device; give 'auto', 'cpu', 'cuda', 'cuda:1', ...")
+        return device
+
+    @field_validator("training")
+    @classmethod
+    def _common(cls, parameters: dict) -> dict:
+        if own := sorted(parameters.keys() & MIAOD_PARAMETERS):
+            raise ValueError(f"{own[0]!r} is a parameter of MI-AOD alone; write it under 'miaod'")
+        check_keys(parameters, COMMON_PARAMETERS, "key")
+        check_values(parameters, ObjectDetector)
+        return parameters
+
+    @field_validator("miaod")
+    @classmethod
+    def _own(cls, parameters: dict) -> dict:
+        if common := sorted(parameters.keys() & COMMON_PARAMETERS):
+            raise ValueError(f"{common[0]!r} is common to all trainings; write it under 'training'")
+        check_keys(parameters, MIAOD_PARAMETERS, "key")
+        check_values(parameters, MIAODDetector)
+        options = parameters.get("options") or {}
+        check_keys(options, options_of(MIAODOptions), "option of MI-AOD", "options.")
+        check_values(options, MIAODOptions, "options.")
+        return parameters
+
+    @field_validator("variants")
+    @classmethod
+    def _variants(cls, variants: dict[str, dict]) -> dict[str, dict]:
+        built_in = [SUPERVISED, MIAOD, SUPERVISED_TWO_HEADS, FULL_SUPERVISION]
+        for name, parameters in variants.items():
+            if name.lower() in built_in:
+                raise WrongKeyError(name, "this training is built in; give the variant another name")
+            try:
+                cls._own(parameters)
+            except WrongKeyError as error:
+                raise WrongKeyError(f"{name}.{error.key}", str(error)) from None
+            except ValueError as error:
+                raise WrongKeyError(name, str(error)) from None
+        _refuse_alike(list(variants), "variant")
+        return variants
+
+    @field_validator("budgets")
+    @classmethod
+    def _increasing(cls, budgets: list[int]) -> list[int]:
+        for before, after in pairwise(budgets):
+            if after <= before:
+                raise ValueError(f"{after} follows {before}; budgets must increase")
+        return budgets
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: list[int]) -> list[int]:
+        return _refuse_repeated(seeds, "seed")
+
+    @field_validator("arms")
+    @classmethod
+    def _distinct_arms(cls, arms: list[Arm]) -> list[Arm]:
+        _refuse_repeated([arm.name for arm in arms], "arm name")
+        _refuse_alike([arm.name for arm in arms], "arm name")
+        return arms
+
+    @model_validator(mode="after")
+    def _known_trainings(self) -> "ExperimentConfig":
+        known = {SUPERVISED, MIAOD, *self.variants}
+        for number, arm in enumerate(self.arms):
+            if arm.training not in known:
+                message = f"unknown training {shown(arm.training)}{did_you_mean(arm.training, known)}"
+                raise WrongKeyError(f"arms.{number}.training", message)
+        return self
+
+    @model_validator(mode="after")
+    def _initial_images(self) -> "ExperimentConfig":
+        if self.initial is not None and self.budget.unit != "images":
+            raise WrongKeyError("initial", f"is for budgets that count images, not {self.budget.unit}")
+        return self
+
+    @model_validator(mode="after")
+    def _few_cells(self) -> "ExperimentConfig":
+        if (cells := len(self.arms) * len(self.seeds) * len(self.budgets)) > MOST_CELLS:
+            raise ValueError(f"arms x seeds x budgets are {cells:,} cells; {MOST_CELLS:,} are the most")
+        return self
+
+
+def _refuse_repeated(values: list, what: str) -> list:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{what} {shown(repeated[0])} appears twice; each must be different")
+    return values
+
+
+def _refuse_alike(names: list[str], what: str) -> None:
+    """Refuse names of folders that are the same where upper and lower case are."""
+    by_folder: dict[str, str] = {}
+    for name in names:
+        if (other := by_folder.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"{what}s {shown(other)} and {shown(name)} differ in case only, as folders may not")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read an experiment file.
+
+    Parameters
+    ----------
+    path : path of a YAML file
+        Paths inside it are looked up from the current folder, and from the YAML's folder when nothing is there.
+    overrides : sequence of str
+        ``key=value`` with a dotted key, ``training.batch_size=4`` or ``arms.0.strategy=random``; the value is YAML.
+
+    Raises
+    ------
+    ConfigError
+        One line that names the file, the key, the value and what is allowed.
+    """
+    path = Path(path)
+    raw = read_yaml(path)
+    for override in overrides:
+        _override(raw, override)
+    try:
+        config = ExperimentConfig.model_validate(_resolve_paths(raw, path.parent))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_line(error, ExperimentConfig)}") from None
+    config._source = str(path)
+    return config
+
+
+def _override(raw: dict, override: str) -> None:
+    """Set one dotted key of `raw` in place."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(
+            f"command line: {shown(override)} is not of the form key=value, such as training.batch_size=4"
+        )
+    *parents, last = key.split(".")
+    if len(parents) >= MOST_DEPTH or len(key) > MOST_TEXT or not key.isprintable():
+        raise ConfigError(f"command line: {shown(key)}: there is no such place in the experiment")
+    value = parse_yaml(text, f"command line: {shown(override)}")
+    place: Any = raw
+    try:
+        for parent in parents:
+            place = place[_row(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        place[_row(last) if isinstance(place, list) else last] = value
+    except (ValueError, IndexError, TypeError, AttributeError):
+        raise ConfigError(f"command line: {shown(override)}: there is no such place in the experiment") from None
+
+
+def _row(part: str) -> int:
+    """Return the place in a list that a part of a dotted key names, counted from 0."""
+    if not re.fullmatch(r"[0-9]{1,9}", part):
+        raise ValueError(part)
+    return int(part)
+
+
+def _resolve_paths(raw: dict, folder: Path) -> dict:
+    """Return `raw` with data paths that exist only beside the YAML prefixed with its folder."""
+
+    def resolve(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        node = {key: resolve(value) for key, value in node.items()}
+        for key in {"root", "annotations", "images"} & node.keys():
+            value = node[key]
+            if isinstance(value, str) and value and not exists(value) and exists(folder / value):
+                node[key] = str(folder / value)
+        return node
+
+    resolved = {**raw, "data": resolve(raw["data"])} if "data" in raw else {**raw}
+    initial = raw.get("initial")
+    if isinstance(initial, str) and isinstance(raw.get("seeds"), list):
+        first = initial.replace("{seed}", str(next(iter(raw["seeds"]), "")))
+        if not exists(first) and exists(folder / first):
+            resolved["initial"] = str(folder / initial)
+    return resolved

@@ -1,0 +1,179 @@
+"""The sections of an experiment YAML. The text under a field is its entry in the reference, `miaod config`."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from miaod_plugin.errors import did_you_mean, shown
+from miaod_plugin.parameters import Count, FolderName, NonNegative, Number, wrong_argument
+from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
+
+Name = Annotated[str, FolderName()]
+
+
+# How an arm's detector may be trained; the runner makes the last two where they are called for.
+SUPERVISED, MIAOD = "supervised", "miaod"
+SUPERVISED_TWO_HEADS = "supervised-two-heads"  # labelled images only, for a strategy that reads two classifiers
+FULL_SUPERVISION = "full-supervision"  # all images labelled, trained as the supervised arms are
+
+
+SET_ELSEWHERE = ("num_classes", "random_state")  # by the data and by the seeds
+
+
+class WrongKeyError(ValueError):
+    """A key or value inside a free-form section that is refused: reported as 'section.key', like pydantic's own."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+
+def check_keys(given: dict, known: Iterable[str], what: str, where: str = "") -> None:
+    """Raise a `WrongKeyError` that names the first key, after `where`, that is not known."""
+    for key in given:
+        if key not in known:
+            raise WrongKeyError(f"{where}{key}", f"unknown {what}{did_you_mean(key, known)}")
+
+
+def check_values(given: dict, function: Callable, where: str = "") -> None:
+    """Raise a `WrongKeyError` that names the first value, after `where`, that `function` does not take."""
+    if wrong := wrong_argument(function, given):
+        raise WrongKeyError(f"{where}{wrong[0]}", wrong[1])
+
+
+def options_of(function: Callable) -> dict[str, inspect.Parameter]:
+    """Return what an experiment may set of a detector's factory or of a strategy, by name."""
+    parameters = inspect.signature(function).parameters.items()
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {name: one for name, one in parameters if one.kind not in kinds and name not in SET_ELSEWHERE}
+
+
+def takes_any(function: Callable) -> bool:
+    """Whether a function takes keyword arguments that its signature does not name."""
+    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values())
+
+
+class Section(BaseModel):
+    """A part of an experiment file: no other keys, no other types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class Detector(Section):
+    """A registered detector, or one of torchvision's, and its options."""
+
+    name: str
+    """A registered detector, or torchvision:NAME."""
+    options: dict[str, Any] = {}
+    """The detector's own; `miaod config NAME` lists them."""
+
+    @field_validator("name")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        find(DETECTORS, name)
+        return name
+
+    @model_validator(mode="after")
+    def _known_options(self) -> "Detector":
+        _check_options(find(DETECTORS, self.name), self.options, f"detector {self.name!r}")
+        return self
+
+
+class Arm(Section):
+    """One line of the comparison: how the detector is trained, and how the next images are picked."""
+
+    training: str
+    """supervised, miaod, or one of the experiment's variants of MI-AOD training."""
+    strategy: str
+    """A registered query strategy."""
+    options: dict[str, Any] = {}
+    """The strategy's own; `miaod config NAME` lists them."""
+    name: Name = ""
+    """Of the arm's folder and curves; TRAINING+STRATEGY when left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_name(cls, arm: Any) -> Any:
+        if isinstance(arm, dict) and "name" not in arm and {"training", "strategy"} <= arm.keys():
+            arm = {**arm, "name": f"{arm['training']}+{arm['strategy']}"}
+        return arm
+
+    @field_validator("strategy")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        if name not in registered(STRATEGIES):
+            raise ValueError(f"unknown strategy {shown(name)}{did_you_mean(name, registered(STRATEGIES))}")
+        return name
+
+    @model_validator(mode="after")
+    def _known_options(self) -> "Arm":
+        _check_options(find(STRATEGIES, self.strategy), self.options, f"strategy {self.strategy!r}")
+        return self
+
+
+def _check_options(function: Callable, options: dict[str, Any], what: str) -> None:
+    if not takes_any(function):
+        check_keys(options, options_of(function), f"option of {what}", "options.")
+    check_values(options, function, "options.")
+
+
+class Budget(Section):
+    """What the numbers under `budgets` count: images, boxes, or the seconds that annotating them takes."""
+
+    unit: Literal["images", "boxes", "seconds"] = "images"
+    """What a budget is spent on."""
+    per_image: NonNegative | None = None
+    """Seconds to look an image through, with unit seconds; 7.8 when left out."""
+    per_box: NonNegative | None = None
+    """Seconds to draw a box, with unit seconds; 25.5 when left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _crowdsourced(cls, budget: Any) -> Any:
+        """Default to the median times of Su, Deng and Fei-Fei, Crowdsourcing annotations for visual object detection.
+
+        AAAI workshop on human computation, 2012: 25.5 s to draw a box, 7.8 s to see that an image is covered.
+        """
+        if isinstance(budget, dict) and budget.get("unit") == "seconds":
+            return {"per_image": 7.8, "per_box": 25.5} | budget
+        return budget
+
+    @model_validator(mode="after")
+    def _costs(self) -> "Budget":
+        costs = (self.per_image, self.per_box)
+        if self.unit != "seconds" and costs != (None, None):
+            raise ValueError(f"per_image and per_box belong to 'unit: seconds', not to {self.unit!r}")
+        if self.unit == "seconds" and (None in costs or sum(costs) == 0):
+            raise ValueError("per_image and per_box are numbers of seconds, and at least one is more than 0")
+        return self
+
+    @property
+    def words(self) -> str:
+        """What is counted, for headings."""
+        return {"images": "labelled images", "boxes": "labelled boxes", "seconds": "annotation seconds"}[self.unit]
+
+
+class Evaluation(Section):
+    """How detections on the test images are scored."""
+
+    metric: Literal["voc_11point", "voc_area", "coco"] = "voc_11point"
+    """Mean AP at IoU 0.5 by the 11 points of VOC 2007 or by the area under the curve, or COCO's."""
+
+
+class Published(Section):
+    """A curve from the literature, drawn beside the run's own."""
+
+    label: str
+    """What the legend says."""
+    images: Annotated[list[Count], Field(min_length=1)]
+    """Numbers of labelled images."""
+    ap: list[Annotated[float, Number(0, 100)]]
+    """Percent, one for each number of images."""
+
+    @model_validator(mode="after")
+    def _pairs(self) -> "Published":
+        if len(self.ap) != len(self.images):
+            raise ValueError(f"{len(self.ap)} values of ap for {len(self.images)} of images; give one for each")
+        return self

@@ -1,0 +1,1 @@
+"""One cycle of active learning."""

@@ -1,0 +1,1 @@
+"""What comes of a run: tables, curves, statistics, a page."""

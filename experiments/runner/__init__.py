@@ -1,0 +1,1 @@
+"""Running what is not finished of an experiment."""

@@ -1,0 +1,184 @@
+"""Run an experiment: every arm, seed and cycle that is not finished yet, in parallel, and what comes of it.
+
+The loop of active learning itself is in `cycle.py`.
+"""
+
+import heapq
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from miaod_plugin.errors import DataError, MiaodError
+
+from ..config.schema import ExperimentConfig
+from ..cycle.cycle import Experiment
+from ..report.event_files import EventFiles
+from ..report.page import write_report
+from ..report.results import collect, results_table, score_name, write_results
+from ..store.datasets import decode_all, describe, load_data
+from ..store.environment import record_environment
+from ..store.layout import Cell, Run
+from ..store.records import read_record, survey
+from .progress import Display
+from .resume import is_finished, reopen
+from .workers import Failure, Workers
+
+
+def run_experiment(
+    config: ExperimentConfig, out: str | Path = "runs", fresh: bool = False, console: Console | None = None
+) -> list[Failure]:
+    """Run what is not finished of an experiment, in ``out/config.name``.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+        From :func:`miaod_plugin.experiments.schema.load_config`.
+    out : path, default="runs"
+        Folder of all runs.
+    fresh : bool, default=False
+        Delete the run of this name first.
+    console : rich.console.Console, optional
+        Where to show progress and the results.
+
+    Returns
+    -------
+    list of Failure
+        What stopped cells; empty when every cell is finished. The same call tries them again.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Before any training, if the experiment does not fit its data, its run folder or its detector.
+    """
+    console = console or Console()
+    run = Run(config, out)
+    train, test = load_data(config)
+    experiment = Experiment(config, run, train, test)
+    begun_with = {"train": describe(train), "test": describe(test)}
+    begun_with |= {f"initial.seed{seed}": describe(train, experiment.initial_set(seed)) for seed in config.seeds}
+    total_steps = sum(experiment.steps(cell) for cell in trained_cells(run))
+    if fresh or not run.begun():
+        decode_all(train, test)
+    with run.locked():
+        run.claim(begun_with, fresh)
+        record_environment(run)
+        with Display(run.root / "run.log", console) as display:
+            display.say(
+                f"{config.name}: {len(train)} training and {len(test)} test images, {len(config.arms)} arms,"
+                f" {len(config.seeds)} seeds, {len(config.budgets)} budgets, {total_steps} optimiser steps in all"
+            )
+            failures = _work(experiment, display)
+        write_results(run)
+        if collect(run):
+            report = write_report([run.root], train=train)
+            console.print(results_table(run))
+            for name in ("results.csv", "curves.png", "tensorboard"):
+                console.print(f"{name:12s} {run.root / name}", soft_wrap=True, highlight=False)
+            console.print(f"report       {report}", soft_wrap=True, highlight=False)
+    return failures
+
+
+def trained_cells(run: Run) -> list[Cell]:
+    """Return the cells that train: the shared ones, and every arm's from the second cycle on."""
+    return run.shared_cells() + [cell for cell in run.arm_cells() if cell.cycle > 0]
+
+
+def _work(experiment: Experiment, display: Display) -> list[Failure]:
+    """Run every unfinished cell as soon as the one before it is finished, the first seeds and cycles first."""
+    run = experiment.run
+    steps = {cell: experiment.steps(cell) for cell in trained_cells(run)}
+    everything = run.shared_cells() + run.arm_cells()
+    stored = survey(run)
+    finished = [cell for cell in everything if stored.finished(run, cell)]
+    display.begin(len(everything), len(finished), sum(steps.values()), sum(steps.get(cell, 0) for cell in finished))
+    if finished:
+        display.say(f"going on: {len(finished)} of {len(everything)} cells are finished")
+
+    events = EventFiles(experiment)
+    reopened: set[Cell] = set()
+    ready = run.shared_cells()
+    heapq.heapify(ready)
+    running: dict[Future, Cell] = {}
+    failures: list[Failure] = []
+    with Workers(run) as workers:
+        while ready or running:
+            while ready and len(running) < run.config.jobs:
+                cell = heapq.heappop(ready)
+                try:
+                    finished = _finished_or_reopened(experiment, cell, reopened, display)
+                except (MiaodError, OSError) as error:
+                    failures.append(Failure(cell, str(error), by_user=True))
+                    display.say(f"{cell}: stopped: {error}")
+                    continue
+                if not finished:
+                    running[workers.submit(cell)] = cell
+                    continue
+                if cell.arm:
+                    with _where_there_is_room(display, "event files"):
+                        events.add(cell)
+                for following in run.next_cells(cell):
+                    heapq.heappush(ready, following)
+            done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+            for message in workers.messages():
+                display.show(message)
+            for future in done:
+                cell = running.pop(future)
+                try:
+                    failure = future.result()
+                except BrokenProcessPool:
+                    failure = Failure(cell, "a worker process died: killed, or out of memory (try fewer jobs)", False)
+                    ready.clear()  # the pool takes no more work
+                display.finish(cell, steps.get(cell, 0), ok=failure is None)
+                if failure is None:
+                    display.say(_summary(run, cell))
+                    heapq.heappush(ready, cell)  # to be published and followed
+                    with _where_there_is_room(display, "results.csv"):
+                        write_results(run)
+                else:
+                    failures.append(failure)
+                    display.say(f"{cell}: stopped: {failure.message}")
+    with _where_there_is_room(display, "event files"):
+        events.close()
+    return failures
+
+
+def _finished_or_reopened(experiment: Experiment, cell: Cell, reopened: set[Cell], display: Display) -> bool:
+    """Whether a cell is finished; one that is damaged is made ready to be done again, once."""
+    try:
+        return is_finished(experiment, cell)
+    except DataError as error:
+        if cell in reopened:
+            raise
+        reopen(experiment.run, cell)
+        reopened.add(cell)
+        display.say(f"{cell}: done again: {error}")
+        return False
+
+
+@contextmanager
+def _where_there_is_room(display: Display, what: str) -> Iterator[None]:
+    """Go on without what can be written from the finished cells at any later time."""
+    try:
+        yield
+    except OSError as error:
+        display.say(f"{what}: not written: {error.strerror or error}")
+    except MiaodError as error:
+        display.say(f"{what}: not written: {error}")
+
+
+def _summary(run: Run, cell: Cell) -> str:
+    """Return the line about a cell that has just been finished."""
+    metrics = read_record(run, cell).metrics
+    name = score_name(run)
+    line = f"{cell}: {metrics['images']} images, {metrics['boxes']} boxes, {name.upper()} {100 * metrics[name]:.1f} %"
+    if cell.cycle > 0 or not cell.arm:
+        line += f", {metrics['steps']} steps in {metrics['train_seconds']:.1f} s"
+    if metrics["query_seconds"] is not None:
+        line += f", query in {metrics['query_seconds']:.1f} s"
+    if arms := [following.arm for following in run.next_cells(cell) if not cell.arm]:
+        line += f"; trained once for {', '.join(arms)}"
+    return line

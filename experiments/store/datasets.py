@@ -1,0 +1,134 @@
+"""The train and test parts of an experiment's data set."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from miaod_plugin.data import load_coco, load_voc, make_digit_scenes, read_image
+from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.errors import ConfigError, DataError
+
+from ..config.data_sections import Coco, Digits, Sizes, Voc
+from ..config.sampling import annotation_costs
+from ..config.schema import ExperimentConfig
+from .layout import Run, begun_with
+from .records import require_images
+
+
+def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
+    """Return the training part (the pool of the experiment) and the test part.
+
+    Raises
+    ------
+    DataError
+        If the data set is missing, malformed, or one part is empty.
+    ConfigError
+        If a budget is larger than the training part, or `data.sizes` tells another number of images.
+    """
+    load = {Digits: _digits, Voc: _voc, Coco: _coco}[type(config.data)]
+    train, test = load(config.data, config.on_error)
+    for part, data in (("train", train), ("test", test)):
+        if not len(data):
+            raise DataError(f"{config.source}: data.{part}: no images; choose another split or folder")
+        told = getattr(getattr(config.data, "sizes", None), part, len(data))
+        if told != len(data):
+            raise ConfigError(f"{config.source}: data.sizes.{part}: {told}, but the data set has {len(data)} images")
+    require_affordable(config, annotation_costs(train.y, config.budget).sum())
+    return train, test
+
+
+def training_part(run: Run) -> DetectionData:
+    """Return the training part of a stored run.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If it cannot be loaded, or is not what the run began with.
+    """
+    train = load_data(run.config)[0]
+    if describe(train) != begun_with(run)["train"]:
+        raise DataError(f"data.train: not what the run in {run.root} began with; give it the data it was made with")
+    require_images(run, train.ids.tolist())
+    return train
+
+
+def told_sizes(config: ExperimentConfig) -> Sizes | None:
+    """Return `data.sizes` if nothing of the data set is at hand; one that is there in part is loaded, or refused."""
+    data = config.data
+    if isinstance(data, Digits):
+        return None
+    places = [data.root] if isinstance(data, Voc) else [data.places(part)[0] for part in (data.train, data.test)]
+    return None if any(os.path.exists(place) for place in places) else data.sizes
+
+
+def require_affordable(config: ExperimentConfig, total: float) -> None:
+    """Raise a ConfigError if the last budget is more than the `total` cost of the training part."""
+    if config.budgets[-1] > total:
+        unit = config.budget.words.removeprefix("labelled ")
+        raise ConfigError(
+            f"{config.source}: budgets: {config.budgets[-1]} is larger than the {total:g} {unit} of data.train"
+        )
+
+
+def decode_all(*parts: DetectionData) -> None:
+    """Decode every image file once, so that a broken one is found now and not days into an experiment.
+
+    Raises
+    ------
+    DataError
+        If an image is missing or does not decode.
+    """
+    with ThreadPoolExecutor() as threads:
+        for data in parts:
+            if data.X.ndim == 1:
+                for _ in threads.map(_decode, data.X):
+                    pass
+
+
+def _decode(path: str) -> None:
+    read_image(path)  # keeps nothing of it
+
+
+def describe(data: DetectionData, rows: np.ndarray | None = None) -> dict:
+    """Return the size of a part, or some of its rows, and a digest of ids and annotations (and pixels in memory)."""
+    rows = np.arange(len(data)) if rows is None else rows
+    digest = hashlib.sha256(data.X[rows].tobytes() if data.X.ndim > 1 else b"")
+    boxes = 0
+    for name, target in zip(data.ids[rows].tolist(), data.y[rows], strict=True):
+        digest.update(name.encode() + target["boxes"].tobytes() + target["labels"].tobytes())
+        boxes += len(target["labels"])
+    return {"images": len(rows), "boxes": boxes, "sha256": digest.hexdigest()}
+
+
+def _digits(data: Digits, on_error: str) -> tuple[DetectionData, DetectionData]:
+    parameters = data.model_dump(exclude={"kind", "train", "test"})
+    return (
+        make_digit_scenes(data.train, split="train", **parameters),
+        make_digit_scenes(data.test, split="test", **parameters),
+    )
+
+
+def _voc(data: Voc, on_error: str) -> tuple[DetectionData, DetectionData]:
+    def load(part, classes):
+        return load_voc(
+            data.root,
+            split=part.split,
+            years=part.years,
+            classes=classes,
+            one_based=data.one_based,
+            on_error=on_error,
+            orientation=data.orientation,
+        )
+
+    train = load(data.train, data.classes)
+    return train, load(data.test, train.classes)
+
+
+def _coco(data: Coco, on_error: str) -> tuple[DetectionData, DetectionData]:
+    def load(part, split, classes):
+        return load_coco(*data.places(part), classes, on_error=on_error, split=split, orientation=data.orientation)
+
+    train = load(data.train, "train", data.classes)
+    return train, load(data.test, "test", train.classes)

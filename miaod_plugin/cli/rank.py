@@ -1,0 +1,86 @@
+"""The command ``miaod rank``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..errors import ConfigError
+from .parts import (
+    Checkpoint,
+    Device,
+    OnError,
+    Orientation,
+    Threshold,
+    load_detector,
+    name_broken,
+    progress_bar,
+    refuse_broken,
+)
+
+
+def rank(
+    folder: Annotated[Path, typer.Argument(help="Folder of images without annotation.", show_default=False)],
+    checkpoint: Checkpoint,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images to pick.")] = 100,
+    strategy: Annotated[str, typer.Option(help="A registered query strategy.")] = "miaod",
+    labelled: Annotated[
+        Path | None, typer.Option(help="Folder of the images annotated so far, which core-set starts from.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of strategies that draw at random.")] = 0,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("ranking.csv"),
+    format: Annotated[
+        Literal["csv", "json", "coco"] | None,
+        typer.Option(help="csv, json, or coco: boxes to start annotating from; by default as the file's name ends."),
+    ] = None,
+    threshold: Threshold = 0.3,
+    orientation: Orientation = "upright",
+    on_error: OnError = "stop",
+    device: Device = "auto",
+) -> None:
+    """Rank a folder of images by how much their annotation would teach a detector.
+
+    What is done is kept beside the file to write, and the same command goes on from there.
+    """
+    from ..data import load_folder
+    from ..files import write_text
+    from ..ranking.found import as_coco, as_csv, as_json
+    from ..ranking.patient import BrokenImages, PatientDetector
+    from ..ranking.ranking import rank_images, ranking_key
+    from ..ranking.row_file import RowFile
+    from ..registry import STRATEGIES, find
+
+    query_strategy = find(STRATEGIES, strategy)(random_state=seed)
+    if "adapt" in query_strategy.get_params():
+        query_strategy.set_params(adapt=False)  # a checkpoint knows no labelled images to train on
+    estimator = load_detector(checkpoint, device)
+    if labelled is not None:
+        estimator.X_labeled_ = load_folder(labelled).X
+    elif strategy == "coreset":
+        raise ConfigError("--strategy coreset starts from the annotated images; give their folder with --labelled")
+    pool = load_folder(folder)
+    rows = RowFile(out.with_name(f"{out.name}.partial"), ranking_key(checkpoint, query_strategy))
+    left_out = set()
+
+    def leave_out(error: BrokenImages) -> None:
+        left_out.update(error.errors)
+        name_broken(error.errors, left_out=True)
+
+    try:
+        with progress_bar("images") as show:
+            detector = PatientDetector(estimator, rows, show)
+            ranked = rank_images(detector, query_strategy, pool, n, leave_out if on_error == "skip" else None)
+    except BrokenImages as error:
+        refuse_broken(error.errors, "the others are done and kept")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+    ranked = [image.oriented(folder / image.path, orientation) for image in ranked]
+    kind = format or ("json" if out.suffix.lower() == ".json" else "csv")
+    if kind == "csv":
+        write_text(out, as_csv(ranked))
+    else:
+        write_text(out, (as_json if kind == "json" else as_coco)(ranked, estimator.classes_.tolist(), threshold))
+    rows.remove()
+    print(f"{out}: the {len(ranked)} images of {len(set(pool.X.tolist()) - left_out)} to annotate next, by {strategy}")

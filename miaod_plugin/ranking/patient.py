@@ -1,0 +1,113 @@
+"""A detector for long passes over image files: it tells how far it is, goes past broken files and keeps its rows."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ..data import make_targets
+from ..errors import DataError
+from ..estimator import ObjectDetector
+from ..pool import check_images
+from .row_file import RowFile, image_identity
+
+MOST_NAMED = 20  # broken images in one message
+SAVE_EVERY = 30.0  # seconds
+
+
+class BrokenImages(DataError):
+    """Images that cannot be read, all those of a pass.
+
+    Attributes
+    ----------
+    errors : dict of DataError
+        By the path of the image.
+    """
+
+    def __init__(self, errors: Mapping[str, DataError]):
+        self.errors = dict(errors)
+        more = f" and {len(errors) - MOST_NAMED} more" if len(errors) > MOST_NAMED else ""
+        named = f"{', '.join(list(errors)[:MOST_NAMED])}{more}"
+        super().__init__(f"{len(errors)} images cannot be read: {named}; replace these files or leave them out")
+
+
+class PatientDetector:
+    """Stands in for a fitted detector where a query takes long, so that nothing of it is lost.
+
+    A pass over image files goes on to its end, whatever is broken, and only then raises `BrokenImages`. Its rows are
+    kept: asking the same of the images that are left, in this process or the next one, costs nothing.
+
+    Parameters
+    ----------
+    estimator : ObjectDetector
+    rows : RowFile
+        Where rows are kept; saved now and then, and whenever a pass ends, by Ctrl-C too.
+    on_progress : callable
+        Called with how many images of a pass are done and how many there are; first with those done before.
+    """
+
+    def __init__(self, estimator: ObjectDetector, rows: RowFile, on_progress: Callable[[int, int], None]):
+        self.estimator, self.rows, self.on_progress = estimator, rows, on_progress
+        self._passes = 0
+
+    def __getattr__(self, name: str):
+        return getattr(self.estimator, name)
+
+    def begin(self) -> None:
+        """Expect a query from its first pass on: rows are told apart by which pass of a query they come from."""
+        self._passes = 0
+
+    def predict(self, X) -> np.ndarray:
+        """Detect objects by way of `map_pool` below."""
+        return type(self.estimator).predict(self, X)
+
+    def transform(self, X) -> np.ndarray:
+        """Return embeddings by way of `map_pool` below."""
+        return type(self.estimator).transform(self, X)
+
+    def map_pool(self, X, reducers: Mapping[str, Callable]) -> dict[str, np.ndarray]:
+        """Do what `ObjectDetector.map_pool` does, looking only at images that it has no rows of.
+
+        Raises
+        ------
+        BrokenImages
+            When all others are done.
+        """
+        X = check_images(X)
+        images = [image_identity(path) for path in X]
+        questions = {name: f"{self._passes} {name} {_place(reducer)}" for name, reducer in reducers.items()}
+        self._passes += 1
+        known = set.intersection(*(set(self.rows.rows(question).of) for question in questions.values()))
+        self._look_at(X, images, [k for k, image in enumerate(images) if image not in known], reducers, questions)
+        return {name: _gather(self.rows.rows(question), images) for name, question in questions.items()}
+
+    def _look_at(self, X, images: list[bytes], new: list[int], reducers: Mapping, questions: dict[str, str]) -> None:
+        self.on_progress(len(X) - len(new), len(X))
+        if not new:
+            return
+        broken: dict[int, DataError] = {}
+        done, saved = len(X) - len(new), time.monotonic()
+        try:
+            for batch, rows in self.estimator.map_batches(X[new], reducers, on_broken=broken.__setitem__):
+                for name, question in questions.items():
+                    self.rows.add(question, [images[new[k]] for k in batch], rows[name])
+                if time.monotonic() - saved >= SAVE_EVERY:
+                    self.rows.save()
+                    saved = time.monotonic()
+                done += len(batch)
+                self.on_progress(done + len(broken), len(X))
+        finally:
+            self.rows.save()
+        if broken:
+            raise BrokenImages({str(X[new[k]]): error for k, error in broken.items()})
+
+
+def _place(reducer: Callable) -> str:
+    """Return where a reducer is written, which tells the passes of one strategy from those of another version of it."""
+    kind = reducer if hasattr(reducer, "__qualname__") else type(reducer)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _gather(known, images: list[bytes]) -> np.ndarray:
+    rows = [known.of[image] for image in images]
+    return make_targets(rows) if known.listed else np.stack(rows)

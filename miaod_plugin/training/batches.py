@@ -1,0 +1,161 @@
+"""The batches of a training: which images each step sees, read, moved to the device and flipped."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import horizontal_flip
+from torchvision.tv_tensors import BoundingBoxes
+
+from ..data import read_image
+from ..randomness import seeded
+
+
+class TrainingImages(Dataset):
+    """Labelled images with their boxes, then unlabelled ones: item i is ``(image uint8 (3, H, W), target or None)``."""
+
+    def __init__(self, labeled, targets, unlabeled):
+        self.labeled, self.targets, self.unlabeled = labeled, targets, unlabeled
+
+    def digest(self) -> bytes:
+        """Return a hash of which images these are and how they are annotated.
+
+        An image file counts by its path, size and time of change, as build tools do: it is not read.
+        """
+        digest = hashlib.sha256()
+        for images in (self.labeled, self.unlabeled):
+            array = np.ascontiguousarray(images)
+            digest.update(str((array.dtype, array.shape)).encode() + array.tobytes())
+            if array.dtype.kind == "U":
+                digest.update(str([_file_state(path) for path in array.tolist()]).encode())
+        for target in map(training_target, self.targets):
+            digest.update(str(len(target["labels"])).encode())
+            digest.update(target["boxes"].numpy().tobytes() + target["labels"].numpy().tobytes())
+        return digest.digest()
+
+    def __len__(self) -> int:
+        return len(self.labeled) + len(self.unlabeled)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict | None]:
+        if index < len(self.labeled):
+            return read_image(self.labeled[index]), training_target(self.targets[index])
+        return read_image(self.unlabeled[index - len(self.labeled)]), None
+
+
+def _file_state(path: str) -> tuple[int, int] | None:
+    """Return the size and the time of the last change of a file, ``None`` if it is missing, which reading tells of."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def training_target(target: dict) -> dict[str, Tensor]:
+    """Return the boxes and labels to learn from; difficult objects and crowds are left out."""
+    boxes = torch.as_tensor(np.asarray(target["boxes"], np.float32)).reshape(-1, 4)
+    labels = torch.as_tensor(np.asarray(target["labels"], np.int64))
+    keep = torch.ones(len(boxes), dtype=torch.bool)
+    for flag in ("difficult", "iscrowd"):
+        if flag in target:
+            keep &= ~torch.as_tensor(np.asarray(target[flag], bool))
+    return {"boxes": boxes[keep], "labels": labels[keep]}
+
+
+# What SSD's authors do to an image before it is mirrored: other colours, a larger canvas, a part that holds objects.
+_distort_and_expand = v2.Compose(
+    [
+        v2.RandomPhotometricDistort(),
+        v2.RandomZoomOut(fill=[123, 117, 104], side_range=(1.0, 4.0)),  # ImageNet's mean colour
+    ]
+)
+_crop = v2.Compose([v2.RandomIoUCrop(), v2.SanitizeBoundingBoxes()])
+
+
+def ssd_augmented(image: Tensor, target: dict | None, seed: tuple[int, ...]) -> tuple[Tensor, dict | None]:
+    """Distort, expand and crop a uint8 image ``(3, H, W)`` with its boxes, by a seed of its own.
+
+    An image without boxes, labelled or not, is not cropped, since a crop is chosen by the boxes in it.
+    """
+    boxes = torch.zeros(0, 4) if target is None else target["boxes"]
+    labels = torch.zeros(0) if target is None else target["labels"]
+    known = {"boxes": BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(image.shape[1:])), "labels": labels}
+    with seeded(seed):
+        image, changed = _distort_and_expand(image, known)
+        if len(boxes):  # else it would try hundreds of crops in vain
+            image, changed = _crop(image, changed)
+    return image, target and {"boxes": changed["boxes"].as_subclass(Tensor), "labels": changed["labels"]}
+
+
+class AugmentedImages(Dataset):
+    """Training images as a step sees them: item ``(step, i)`` is image i, changed in a way of this step's own."""
+
+    def __init__(self, images: TrainingImages, augmentation: str, seed: tuple[int, ...]):
+        self.images, self.augmentation, self.seed = images, augmentation, seed
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, dict | None]:
+        image, target = self.images[item[1]]
+        return ssd_augmented(image, target, (*self.seed, *item)) if self.augmentation == "ssd" else (image, target)
+
+
+def load_batches(
+    images: TrainingImages, stage, skip: int, settings, seed: tuple[int, ...]
+) -> Iterator[tuple[list[Tensor], list[dict] | None]]:
+    """Yield a round's batches ``(images, targets)`` from step `skip` on; targets are ``None`` for unlabelled images."""
+    labeled = _shuffled(len(images.labeled), settings.batch_size, (*seed, 0))
+    unlabeled = _shuffled(len(images.unlabeled), settings.batch_size, (*seed, 1))
+    batches = []
+    for step in range(stage.steps):
+        if stage.kind != "label" and step % 2:
+            batches.append([len(images.labeled) + index for index in next(unlabeled)])
+        else:
+            batches.append(next(labeled))
+    steps = [[(step, index) for index in batch] for step, batch in enumerate(batches)]
+    return iter(
+        DataLoader(
+            AugmentedImages(images, settings.augmentation, (*seed, 2)),
+            batch_sampler=steps[skip:],
+            collate_fn=_collate,
+            num_workers=settings.num_workers,
+            generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
+        )
+    )
+
+
+def _shuffled(count: int, batch_size: int, seed: tuple[int, ...]) -> Iterator[list[int]]:
+    """Yield batches of indices without end: permutation after permutation, each batch full and without repetition."""
+    rng = np.random.default_rng(seed)
+    size, queue = min(batch_size, count), deque()
+    while count:
+        if len(queue) < size:
+            fresh, waiting = rng.permutation(count).tolist(), set(queue)
+            # indices still queued go behind, so that none appears twice in the batch that spans two permutations
+            queue.extend(sorted(fresh, key=waiting.__contains__))
+        yield [queue.popleft() for _ in range(size)]
+
+
+def _collate(items: list[tuple[Tensor, dict | None]]) -> tuple[list[Tensor], list[dict] | None]:
+    images, targets = map(list, zip(*items, strict=True))
+    return images, None if targets[0] is None else targets
+
+
+def augment(
+    images: list[Tensor], targets: list[dict] | None, probability: float, seed: tuple[int, ...], device: torch.device
+) -> tuple[list[Tensor], list[dict] | None]:
+    """Move a batch to the device as floats in 0..1, and flip each image with its boxes with the given probability."""
+    flips = np.random.default_rng(seed).random(len(images)) < probability
+    images = [image.to(device, non_blocking=True).float().div_(255) for image in images]
+    if targets is not None:
+        targets = [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets]
+    for i in np.flatnonzero(flips):
+        images[i] = horizontal_flip(images[i])
+        if targets is not None:
+            width, boxes = images[i].shape[-1], targets[i]["boxes"]
+            targets[i]["boxes"] = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+    return images, targets
