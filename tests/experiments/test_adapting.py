@@ -13,7 +13,8 @@ from miaod_plugin.experiments.config.trainings import load_estimator
 from miaod_plugin.experiments.report.diagnosis import diagnose
 from miaod_plugin.experiments.runner.plan import show_plan
 from miaod_plugin.experiments.store.datasets import load_data
-from miaod_plugin.experiments.store.layout import Cell, Run, read_json, read_lines
+from miaod_plugin.experiments.store.layout import Cell, Run
+from miaod_plugin.experiments.store.stored import read_json, read_lines
 from miaod_plugin.strategies import MIAODSampling
 
 ARMS = [

@@ -121,7 +121,7 @@ def test_the_same_training_goes_on_whatever_changes_no_result(half):
         {"y": DATA.y[1:5]},
         {"cls": MIAODDetector},
     ],
-    ids=str,
+    ids=lambda change: next(iter(change)),
 )
 def test_a_half_trained_fit_is_taken_up_by_the_same_training_alone(half, change, caplog):
     with caplog.at_level(logging.WARNING):
