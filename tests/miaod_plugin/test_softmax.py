@@ -139,10 +139,15 @@ def test_improved_uncertainty_is_the_mean_of_a_share_of_the_instances(top_k, cou
 
 
 def test_entropy_over_instances_is_that_of_the_softmax():
-    outputs = random_outputs()
-    p = softmax(np.concatenate([(a + b) / 2 for a, b in zip(*arrays(outputs)[:2], strict=True)], axis=1), 2)
+    data, name = make_digit_scenes(3, random_state=0), "ssdlite320_mobilenet_v3_large"
+    detector = MIAODDetector(name, data.classes, detector_options=TINY_OPTIONS[name], max_steps=1, random_state=0)
+    detector.fit(data.X[:2], data.y[:2])
+    heads = {f"f{k + 1}": lambda outputs, k=k: torch.cat(outputs.heads[k], dim=1) for k in (0, 1)}
+    f1, f2 = detector.map_pool(data.X, heads).values()
+    p = softmax((f1.astype(np.float64) + f2) / 2, 2)
     expected = -(p * np.log(p)).sum(axis=2).mean(axis=1)
-    entropy = EntropySampling(over="instances", aggregate="mean")._instance_entropy(outputs)
+    entropy = EntropySampling(over="instances", aggregate="mean").utilities(detector, data.X)
+    assert np.ptp(expected) > 0
     np.testing.assert_allclose(entropy, expected, rtol=1e-5)
 
 

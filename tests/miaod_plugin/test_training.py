@@ -1,6 +1,8 @@
 """The rounds of MI-AOD: what each one trains, how many steps it takes, and how an interrupted training goes on."""
 
 import copy
+from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -77,12 +79,14 @@ def test_the_adversarial_losses_drive_the_classifiers_apart_and_together():
 
 
 def test_the_paper_s_schedule_takes_26_labelled_and_8_unlabelled_passes():
-    rounds = MIAODDetector()._rounds(827, 827)
+    events = []
+    detector = MIAODDetector("retinanet_tiny", classes=DATA.classes, on_step=events.append, random_state=0)
+    detector.fit(DATA.X[:2], DATA.y[:2], unlabeled=DATA.X[2:])  # a pass is one batch of two
+    assert [kind for kind, _ in groupby(event["round"] for event in events)] == [*("label", "min", "max") * 2, "label"]
+    unlabelled = [bool({"discrepancy", "agreement"} & event["losses"].keys()) for event in events]
+    assert (unlabelled.count(False), unlabelled.count(True)) == (26, 8)
     per_pass = 414  # batches of two
-    assert [stage.kind for stage in rounds] == ["label", "min", "max", "label", "min", "max", "label"]
-    labelled = sum(stage.steps if stage.kind == "label" else stage.steps // 2 for stage in rounds)
-    assert labelled == 26 * per_pass
-    assert sum(stage.steps // 2 for stage in rounds if stage.kind != "label") == 8 * per_pass
+    assert detector.total_steps(827, 827) == (26 + 8) * per_pass
     assert ObjectDetector(epochs=26).total_steps(827) == 26 * per_pass
 
 
@@ -94,12 +98,13 @@ def test_max_steps_squeezes_the_schedule_to_exactly_that_many(max_steps):
 
 
 def batches_of(n_labelled, n_unlabelled, kind, steps, batch_size=3):
-    images = TrainingImages(np.arange(n_labelled), None, np.arange(n_unlabelled))
-    settings = copy.copy(SETTINGS)
-    object.__setattr__(settings, "batch_size", batch_size)
-    seen = []
-    images.__class__ = type("Indices", (TrainingImages,), {"__getitem__": lambda self, i: seen.append(i) or (i, None)})
-    return [batch for batch, _ in load_batches(images, Round(kind, steps), 0, settings, (0, 0))]
+    """Return the indices of the images in each batch of a round; every pixel of an image is its index."""
+    numbered = np.arange(n_labelled + n_unlabelled, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 4, 4, 3), np.uint8
+    )
+    images = TrainingImages(numbered[:n_labelled], [DATA.y[0]] * n_labelled, numbered[n_labelled:])
+    batches = load_batches(images, Round(kind, steps), 0, replace(SETTINGS, batch_size=batch_size), (0, 0))
+    return [[int(image[0, 0, 0]) for image in batch] for batch, _ in batches]
 
 
 def test_every_image_is_seen_equally_often_and_never_twice_in_a_batch():
