@@ -65,6 +65,8 @@ class ExperimentConfig(Section):
     """A file of image names, with {seed} in its name, instead of drawing the first budget; see `miaod splits`."""
     full_supervision: bool = False
     """Also train the supervised recipe on all images, once a seed, as the reference."""
+    full_supervision_steps: Count | None = None
+    """Optimiser steps of full supervision, since all images want more; those of the schedule when left out."""
     seeds: Annotated[list[Seed], Field(min_length=1)]
     """Every arm runs once with each."""
     training: dict[str, Any] = Field(default_factory=dict)
@@ -169,6 +171,12 @@ class ExperimentConfig(Section):
     def _initial_images(self) -> "ExperimentConfig":
         if self.initial is not None and self.budget.unit != "images":
             raise WrongKeyError("initial", f"is for budgets that count images, not {self.budget.unit}")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_of_a_reference(self) -> "ExperimentConfig":
+        if self.full_supervision_steps is not None and not self.full_supervision:
+            raise WrongKeyError("full_supervision_steps", "is for experiments with full_supervision: true")
         return self
 
     @model_validator(mode="after")

@@ -55,6 +55,13 @@ def optimiser_steps(config: ExperimentConfig, n_labelled: int) -> int:
     return MIAODDetector(**_shared(config), **config.miaod).total_steps(n_labelled, n_labelled)
 
 
+def training_steps(config: ExperimentConfig, training: str, n_labelled: int) -> int:
+    """Return the `optimiser_steps` of a training, or of full supervision its own, where the experiment says so."""
+    if training == FULL_SUPERVISION and config.full_supervision_steps is not None:
+        return config.full_supervision_steps
+    return optimiser_steps(config, n_labelled)
+
+
 def adapting_steps(config: ExperimentConfig, arm: Arm, n_labelled: int) -> int:
     """Return the optimiser steps that each query of an arm begins with, on a copy of the detector; mostly none."""
     if training_of(arm) != SUPERVISED_TWO_HEADS or not make_strategy(arm, 0).get_params().get("adapt"):

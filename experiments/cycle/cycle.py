@@ -28,7 +28,7 @@ from ..config.trainings import (
     load_estimator,
     make_estimator,
     make_strategy,
-    optimiser_steps,
+    training_steps,
     uses_unlabelled,
 )
 from ..store.layout import Cell, Run
@@ -83,7 +83,7 @@ class Experiment:
         Where budgets count boxes or seconds, arms label different numbers of images, yet train equally long.
         """
         n_images = labelled_images(self.config, cell.training, cell.cycle, len(self.train), self.costs.mean())
-        return optimiser_steps(self.config, n_images)
+        return training_steps(self.config, cell.training, n_images)
 
 
 def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:

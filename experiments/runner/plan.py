@@ -19,6 +19,7 @@ from miaod_plugin.registry import DETECTORS, find
 
 from ..config.sampling import annotation_costs
 from ..config.schema import ExperimentConfig
+from ..config.sections import FULL_SUPERVISION
 from ..config.trainings import (
     adapting_steps,
     labelled_images,
@@ -26,6 +27,7 @@ from ..config.trainings import (
     make_strategy,
     optimiser_steps,
     training_of,
+    training_steps,
     uses_unlabelled,
 )
 from ..store.datasets import load_data, require_affordable, told_sizes
@@ -133,7 +135,8 @@ def cycles_table(run: Run, pool: Pool) -> Group:
         table.add_row(str(cycle), str(budget), new, f"{about}{images}", f"{optimiser_steps(config, images):,}")
         before = images
     if config.full_supervision:
-        table.add_row("full", "all", "", str(pool.n_train), f"{optimiser_steps(config, pool.n_train):,}")
+        steps = training_steps(config, FULL_SUPERVISION, pool.n_train)
+        table.add_row("full", "all", "", str(pool.n_train), f"{steps:,}")
     cells = shared + run.arm_cells()
     grid = f"{len(config.arms)} arms x {len(config.seeds)} seeds x {len(config.budgets)} cycles"
     return Group(
@@ -163,7 +166,7 @@ def times_table(run: Run, pool: Pool, speed: Speed) -> Group:
     for training, each in speed.step.items():
         own = [cell for cell in trained if cell.training == training]
         images = [labelled_images(config, training, cell.cycle, pool.n_train, pool.mean_cost) for cell in own]
-        add(f"optimiser steps, {training}", sum(optimiser_steps(config, n) for n in images), each)
+        add(f"optimiser steps, {training}", sum(training_steps(config, training, n) for n in images), each)
     detect = [speed.detect[cell.training] for cell in trained]
     add("test images to detect in", pool.n_test * len(trained), sum(detect) / max(1, len(detect)))
     for arm in config.arms:

@@ -254,6 +254,8 @@ def changes(old: dict, new: dict) -> list[str]:
             changed += _differences(*parts, key)
         elif key == "full_supervision":
             changed += ["full_supervision: the reference is gone"] * (bool(before) and not after)
+        elif key == "full_supervision_steps":
+            changed += _differences(before, after, key) if old.get("full_supervision") else []
         elif key == "seeds":
             changed += [f"seeds: {seed} is gone" for seed in before if seed not in after]
         elif key == "variants":

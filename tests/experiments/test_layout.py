@@ -23,6 +23,8 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
         "arms": [{"training": "supervised", "strategy": "coreset"}, *TINY["arms"]],
         "seeds": [0, 1, 2],
         "budgets": [4, 7, 9, 12],
+        "full_supervision": True,
+        "full_supervision_steps": 90,
         "variants": {"no-attention": {"options": {"attention": "level"}}},
         "jobs": 1,
     }
@@ -59,6 +61,7 @@ def test_a_model_of_a_run_is_loaded_to_work_as_the_run_now_says(finished, tmp_pa
         ({"budgets": [4, 7]}, "budgets: [4, 7, 9] -> [4, 7]"),
         ({"budget": {"unit": "boxes"}}, "budget.unit: 'images' -> 'boxes'"),
         ({"full_supervision": False}, "full_supervision: the reference is gone"),
+        ({"full_supervision_steps": 90}, "full_supervision_steps: None -> 90"),
         ({"seeds": [1]}, "seeds: 0 is gone"),
         ({"variants": {"short": {"rounds": 2}}}, "variants.short.rounds: 0 -> 2"),
         ({"arms": TINY["arms"][:2]}, "arms: supervised+entropy is gone"),

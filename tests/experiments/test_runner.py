@@ -178,6 +178,16 @@ def test_full_supervision_is_trained_once_a_seed_and_every_result_is_a_ratio_to_
     assert sum(line in logged for logged in (run / "run.log").read_text().splitlines()) == 1
 
 
+def test_full_supervision_trains_as_long_as_its_own_key_says_and_no_arm_does(tmp_path):
+    one_budget = {"seeds": [0], "budgets": [4], "training": TINY["training"] | {"max_steps": 5}, "jobs": 1}
+    run, _ = run_tiny(tmp_path, **one_budget, full_supervision=True, full_supervision_steps=13)
+    folder = run / "shared" / "seed0"
+    steps = {path.parent.name: json.loads(path.read_text())["steps"] for path in folder.glob("*/metrics.json")}
+    assert steps == {"full-supervision": 13, "miaod": 5, "supervised": 5}
+    losses = (folder / "full-supervision" / "losses.jsonl").read_text().splitlines()
+    assert json.loads(losses[-1])["step"] == 13
+
+
 def test_full_supervision_can_be_added_to_a_finished_run(tmp_path):
     run, _ = run_tiny(tmp_path, **ONE_SEED)
     before = untimed(run)

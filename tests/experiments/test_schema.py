@@ -4,19 +4,19 @@ import pytest
 import yaml
 from tiny_experiment import TINY, write_experiment
 
+from miaod_plugin import experiments
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.config import schema
 from miaod_plugin.experiments.config.schema import load_config
 
 VOC = {"kind": "voc", "root": "x", "train": {"split": "a"}, "test": {"split": "b"}}
-SHIPPED = sorted(Path(schema.__file__).parent.glob("*.yaml"))
+SHIPPED = sorted(Path(experiments.__file__).parent.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_shipped_experiments_are_valid(path):
     config = load_config(path)
     assert config.name == path.stem
-    assert len(config.budgets) >= 4
+    assert len(config.budgets) >= 3
 
 
 def test_arms_are_named_after_training_and_strategy(tmp_path):
@@ -77,6 +77,8 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
             {"budget": {"unit": "seconds", "per_box": -3.0}},
             "budget.per_box: -3.0 is not allowed; give a number from 0 on",
         ),
+        ({"full_supervision_steps": 9}, "full_supervision_steps: is for experiments with full_supervision: true"),
+        ({"full_supervision_steps": 0, "full_supervision": True}, "full_supervision_steps: 0 is not allowed; give a"),
         ({"seeds": [1, 1]}, "seeds: seed 1 appears twice"),
         ({"seeds": 3}, "seeds: got 3; input should be a valid list"),
         (
