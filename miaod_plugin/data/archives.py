@@ -105,7 +105,6 @@ class _TarInfo(tarfile.TarInfo):
 def _checked(opened: Archive, archive: Path, folder: Path) -> list[_Member]:
     """Return the files of an archive, after every member was found harmless."""
     files, seen, total = [], set(), 0
-    compressed = archive.stat().st_size
     room = shutil.disk_usage(folder.parent).free
     is_zip = isinstance(opened, zipfile.ZipFile)
     for member, is_folder in _zip_members(opened, archive) if is_zip else _tar_members(opened, archive):
@@ -115,8 +114,8 @@ def _checked(opened: Archive, archive: Path, folder: Path) -> list[_Member]:
         total += member.size
         if total > room:
             raise DataError(f"{archive}: {total / 1e9:.1f} GB unpacked, more than is free on the disk")
-        if total > MOST_TIMES * compressed + MOST_BESIDE:
-            raise DataError(f"{archive}: {compressed} bytes that unpack to {total} and more; refused")
+        if total > _most_unpacked(archive):
+            raise DataError(f"{archive}: {archive.stat().st_size} bytes that unpack to {total} and more; refused")
         if is_folder:
             continue
         if path in seen:
@@ -124,6 +123,10 @@ def _checked(opened: Archive, archive: Path, folder: Path) -> list[_Member]:
         seen.add(path)
         files.append(member)
     return files
+
+
+def _most_unpacked(archive: Path) -> int:
+    return MOST_TIMES * archive.stat().st_size + MOST_BESIDE
 
 
 def _zip_members(opened: zipfile.ZipFile, archive: Path) -> Iterator[tuple[_Member, bool]]:
@@ -150,6 +153,12 @@ def _tar_members(opened: tarfile.TarFile, archive: Path) -> Iterator[tuple[_Memb
     end = opened.fileobj.read(tarfile.BLOCKSIZE)
     if not end or end.strip(b"\0"):
         raise tarfile.ReadError(f"no header at byte {opened.offset}")
+    # The checksum of a compressed file stands behind all of it, and is compared by whoever reads that far.
+    left = _most_unpacked(archive)
+    while chunk := opened.fileobj.read(CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            raise tarfile.ReadError(f"more than {_most_unpacked(archive)} bytes behind its end")
 
 
 def _extract(files: list[_Member], opened: Archive, archive: Path, prefix: str, folder: Path, report: Report) -> None:

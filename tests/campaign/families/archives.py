@@ -54,7 +54,7 @@ class Family:
             content = COMPRESS[name](content)
         archive = folder / ("a.zip" if name == "zip" else "a.tar")
         archive.write_bytes(content)
-        checked = name in ("zip", "gz", "xz") and kind == "bytes"
+        checked = name in ("zip", "gz", "bz2", "xz") and kind == "bytes"
         return Case(f"{name}: {what}", lambda: self._unpack(archive, folder, checked), (archive.name,))
 
     def _zip(self) -> bytes:

@@ -47,6 +47,29 @@ VALUES = (
     *({"width": 0}, {"width": "x"}, {"min_size": -1}, {"weights": "x"}, {"num_classes": 3}, {"top_k": 5.5}, {"x": 1}),
     *({"fpn_channels": 8}, {1: 2}, np.random.default_rng(0), np.random.RandomState(0)),
 )
+PLAUSIBLE = {
+    "detector": ("retinanet_tiny",),
+    "classes": (("a", "b", "c"), ["x", 1, 2], np.array(["a", "b", "c", "d"])),
+    "detector_options": (None, {}, {"width": 8}),
+    "epochs": (1, np.int64(2)),
+    "max_steps": (1, 3, None),
+    "batch_size": (1, 3, 100, np.int32(2)),
+    "optimizer": ("sgd", "adamw"),
+    "learning_rate": (0, 1e-4, np.float32(0.01), 1e10),
+    "momentum": (0, 0.5),
+    "weight_decay": (0, 1e-3),
+    "warmup_steps": (0, 10, 10**6),
+    "drop_at": (0, 1, 5.0),
+    "max_grad_norm": (None, 1e-9, 35),
+    "augmentation": ("flip", "ssd"),
+    "horizontal_flip": (0, 1),
+    "score_batch_size": (1, 10**6),
+    "device": ("auto", torch.device("cpu")),
+    "random_state": (None, 5, np.int64(7), np.random.RandomState(1)),
+    "checkpoint_seconds": (0, 1e9),
+    "mode": ("faithful", "improved"),
+    "options": ({"top_k": 5}, {"top_k": 0.5}, {"attention": "level", "softmax": "everywhere"}),
+}
 STRATEGIES = (RandomSampling, EntropySampling, CoreSetSampling, MIAODSampling)
 SCENES = inspect.signature(make_digit_scenes).parameters
 LIGHT = ("retinanet_tiny", "ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn")
@@ -69,7 +92,7 @@ class Family:
             cls = rng.choice((ObjectDetector, MIAODDetector)) if kind == "estimator" else MIAODDetector
             known = [name for name in inspect.signature(cls).parameters if name != "verbose"]
             options = ("mode", "options") if kind == "options" else known
-            names = rng.sample(options, rng.choice((1, 1, 2)))
+            names = rng.sample(options, min(len(options), rng.choice((1, 1, 2, 3))))
             given = {name: self._value(rng, name) for name in names}
             return Case(
                 f"{cls.__name__} {given!r:.150}",
@@ -103,7 +126,7 @@ class Family:
         values = VALUES
         if name == "num_workers":  # those that are allowed start processes
             values = [value for value in VALUES if not (isinstance(value, int | np.integer) and 0 < value <= 256)]
-        return rng.choice(values)
+        return rng.choice(PLAUSIBLE[name] if name in PLAUSIBLE and rng.random() < 0.5 else values)
 
     def _fit(self, cls, given: dict, folder: Path) -> None:
         def stop(report: dict) -> None:
