@@ -71,6 +71,14 @@ def test_results_never_change_silently_when_a_file_of_a_cell_is_damaged(finished
         ]
 
 
+def test_checksums_that_have_lost_a_line_are_what_is_named(copied):
+    path = copied / RANDOM / "cycle1" / "SHA256SUMS"
+    rewrite(path, "".join(line for line in path.read_text().splitlines(True) if "selected.csv" not in line))
+    rows, said = look(copied)
+    assert len(rows) == 16
+    assert f"{path}: is damaged: it does not say what selected.csv holds" in said
+
+
 @pytest.mark.parametrize("n_times", [12, pytest.param(1000, marks=pytest.mark.slow)])
 def test_random_damage_anywhere_is_told_or_changes_nothing(finished, tmp_path, n_times):
     expected, rng = collect(open_run(finished[0])), random.Random(n_times)
