@@ -25,6 +25,17 @@ def write_tensors(path: Path, kind: str, content: dict, tensors: Mapping[str, Te
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={kind: text, _CHECKSUM: digest(tensors, text)})
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a file in order: safetensors writes it in any, and equal files should have equal bytes."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length))
 
 
 def read_tensors(path: Path, kind: str, what: str, checksum: bool = True) -> tuple[object, dict[str, Tensor]]:

@@ -1,5 +1,6 @@
 """Detectors on disk: what comes back is what was saved, and a file is input like any other."""
 
+import copy
 import json
 import os
 import tracemalloc
@@ -138,6 +139,14 @@ def test_a_subclass_of_one_s_own_is_found(tmp_path):
 
 
 class TestSave:
+    def test_the_same_detector_makes_the_same_file_to_the_last_bit(self, detector, tmp_path):
+        named = copy.copy(detector)
+        named.classes_ = np.array(['a\n"\\\x01\x7f', "\u00e9\u2028", "\U0001f600", "d", "e"])
+        for k in range(8):  # the order of the header's entries is random
+            named.save(tmp_path / str(k))
+        assert len({(tmp_path / str(k)).read_bytes() for k in range(8)}) == 1
+        assert ObjectDetector.load(tmp_path / "0").classes_.tolist() == named.classes_.tolist()
+
     def test_a_detector_is_saved_over_a_detector(self, detector, path):
         before = path.read_bytes()
         fitted(random_state=1).save(path)
