@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import model_file
 from .data import check_targets
-from .detectors.base import DetectionNetwork, Detector, InstanceOutputs
+from .detectors.base import Detector
+from .detectors.network import DetectionNetwork, InstanceOutputs
 from .errors import ConfigError, DataError, did_you_mean, shown
 from .metrics import voc_average_precision
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .data import image_size, make_targets, read_image
-from .detectors.base import DetectionNetwork, InstanceOutputs
+from .detectors.network import DetectionNetwork, InstanceOutputs
 from .errors import DataError, shown
 from .threads import warn_of_waiting
 

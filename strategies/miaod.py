@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from miaod_plugin import mil
-from miaod_plugin.detectors.base import InstanceOutputs
+from miaod_plugin.detectors.network import InstanceOutputs
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.mil.objective import class_logits, mil_instances
 from miaod_plugin.mil.options import MIAODOptions

@@ -14,7 +14,7 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 from miaod_plugin import MIAODDetector, mil
 from miaod_plugin.baselines.coreset import k_center_greedy
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet import retinanet_tiny
 from miaod_plugin.strategies import MIAODSampling
 

@@ -1,14 +1,10 @@
-"""What a detector must offer to be trained and queried: the adapter contract, and the network MI-AOD builds from it."""
+"""What a detector must offer to be trained and queried: the adapter contract."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-
-from ..errors import ConfigError
-from ..registry import DETECTORS, registered
 
 
 @dataclass
@@ -120,61 +116,6 @@ class Detector(nn.Module, ABC):
         return torch.cat([average_inside(level, features) for level in features.maps], dim=1)
 
 
-@dataclass
-class InstanceOutputs:
-    """Everything a network says about the instances of a batch: what a reducer of `map_pool` gets.
-
-    Attributes
-    ----------
-    heads : list over classifiers of lists over levels of Tensor, each (B, A_l, C)
-        Class logits; one classifier for a supervised detector, f1 and f2 for MI-AOD. C counts the background of a
-        softmax detector.
-    mil_logits : list of Tensor, each (B, A_l, C) or (B, A_l, C + 1), or None
-        Logits of the MIL head, background last if it knows one.
-    boxes : Tensor, (B, A, 4)
-        Box regression.
-    features : Features
-    """
-
-    heads: list[list[Tensor]]
-    mil_logits: list[Tensor] | None
-    boxes: Tensor
-    features: Features
-    network: "DetectionNetwork"
-
-    @property
-    def valid(self) -> list[Tensor] | None:
-        """Instances on the image rather than on padding, each ``(B, A_l)``; ``None`` when all are."""
-        return self.features.valid
-
-    @property
-    def image_sizes(self) -> list[tuple[int, int]]:
-        """Height and width of each image as it was given, in pixels."""
-        return self.features.original_sizes
-
-    @cached_property
-    def logits(self) -> list[Tensor]:
-        """The class logits that detections are made from, each ``(B, A_l, C)``."""
-        if self.network.detect_with == "first":
-            return self.heads[0]
-        return [torch.stack(level).mean(dim=0) for level in zip(*self.heads, strict=True)]
-
-    @cached_property
-    def detections(self) -> list[dict[str, Tensor]]:
-        """``boxes``, ``labels``, ``scores`` of each image, best first."""
-        return self.network.detector.detections(self.logits, self.boxes, self.features)
-
-    @cached_property
-    def embeddings(self) -> Tensor:
-        """A vector for each image, ``(B, d)``; by default the average of each feature map."""
-        return self.network.detector.embeddings(self.features)
-
-    @property
-    def loss(self) -> dict[str, Tensor]:
-        """The named parts of the detection loss, the classification part averaged over the classifiers."""
-        return self.network.detector.loss(self.heads, self.boxes, self.features)
-
-
 def average_inside(level: Tensor, features: Features) -> Tensor:
     """Return the average of a feature map ``(B, D, H, W)`` over each image without its padding, ``(B, D)``."""
     if not features.padded:
@@ -200,48 +141,3 @@ def cells_inside(shape: tuple[int, int], features: Features) -> Tensor:
     )
     sizes = torch.tensor(features.image_sizes, device=device)
     return (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None, :]
-
-
-class DetectionNetwork(nn.Module):
-    """A detector with one classifier, or with MI-AOD's two adversarial classifiers f1, f2 and its MIL head.
-
-    Parameters
-    ----------
-    detector : Detector
-    adversarial : bool
-        Build f1, f2 and the MIL head (Figure 2 of the paper) rather than a single classifier.
-    background : bool
-        Give the MIL head one more class, the background; that of a softmax detector always has it.
-    detect_with : {"mean", "first"}
-        Make detections from the mean of the classifiers' logits, or from the first alone.
-    """
-
-    def __init__(
-        self, detector: Detector, adversarial: bool = False, background: bool = False, detect_with: str = "mean"
-    ):
-        super().__init__()
-        if adversarial and detector.supervised_only:
-            raise ConfigError(
-                f"detector: {type(detector).__name__} can be trained supervised only; use ObjectDetector, or for MI-AOD"
-                f" one of {', '.join(registered(DETECTORS))}, or a Detector of your own"
-            )
-        classes = detector.num_classes + detector.background
-        self.detector = detector
-        self.classifiers = nn.ModuleList(detector.build_classifier(classes) for _ in range(2 if adversarial else 1))
-        mil_classes = detector.num_classes + (background or detector.background)
-        self.mil_head = detector.build_classifier(mil_classes) if adversarial else None
-        self.detect_with = detect_with
-
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> InstanceOutputs:
-        """Compute the outputs of every instance; gradients reach the detector only if any of it trains."""
-        detector_trains = any(parameter.requires_grad for parameter in self.detector.parameters())
-        with torch.set_grad_enabled(torch.is_grad_enabled() and detector_trains):
-            features = self.detector.features(images, targets)
-            boxes = self.detector.box_outputs(features)
-        return InstanceOutputs(
-            heads=[classifier(features.maps) for classifier in self.classifiers],
-            mil_logits=None if self.mil_head is None else self.mil_head(features.maps),
-            boxes=boxes,
-            features=features,
-            network=self,
-        )

@@ -22,7 +22,7 @@ class FCOSDetector(Detector):
     Parameters
     ----------
     backbone : Module
-        Images -> feature maps, with `out_channels`, a multiple of 32.
+        Images -> feature maps, with `out_channels`, a multiple of 32 from 64.
     num_classes : int
     head_convs : int
         3 x 3 convolutions in each head before its last layer.
@@ -100,7 +100,7 @@ def fcos_resnet50_fpn(
     fpn_channels: GroupedChannels = 256,
     head_convs: HeadConvs = 4,
 ) -> FCOSDetector:
-    """Return FCOS with ResNet-50; parameters as in `retinanet_resnet50_fpn`, `fpn_channels` in multiples of 32."""
+    """Return FCOS with ResNet-50; parameters as in `retinanet_resnet50_fpn`, `fpn_channels` by 32s from 64."""
     return FCOSDetector(
         resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels),
         num_classes,

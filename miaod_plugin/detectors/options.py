@@ -11,7 +11,8 @@ Classes = Annotated[int, Whole(1, 10_000)]
 Weights = str | Path | None
 Pixels = Annotated[int, Whole(1, 8192)]
 Channels = Annotated[int, Whole(1, 1024)]
-GroupedChannels = Annotated[int, Whole(32, 1024, multiple_of=32)]  # GroupNorm has 32 groups
+# GroupNorm has 32 groups, of more than one channel each: a small image's last map is a single cell
+GroupedChannels = Annotated[int, Whole(64, 1024, multiple_of=32)]
 HeadConvs = Annotated[int, Whole(0, 4)]
 HeadFeatures = Annotated[int, Whole(1, 8192)]
 Proposals = Annotated[int, Whole(1, 10_000)]

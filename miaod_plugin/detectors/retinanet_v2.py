@@ -60,7 +60,7 @@ def retinanet_resnet50_fpn_v2(
 ) -> RetinaNetV2Detector:
     """Return torchvision's improved RetinaNet with ResNet-50.
 
-    Parameters as in `retinanet_resnet50_fpn`; `fpn_channels` in multiples of 32.
+    Parameters as in `retinanet_resnet50_fpn`; `fpn_channels` in multiples of 32 from 64.
     """
     sizes = anchor_sizes(32)
     return RetinaNetV2Detector(

@@ -5,7 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import mil
-from ..detectors.base import Features, InstanceOutputs
+from ..detectors.base import Features
+from ..detectors.network import InstanceOutputs
 from ..errors import MiaodError
 from .objective import mil_instances
 from .options import MIAODOptions

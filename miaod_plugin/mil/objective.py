@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import mil
-from ..detectors.base import InstanceOutputs
+from ..detectors.network import InstanceOutputs
 from .options import MIAODOptions
 
 # What the softmax over the instances acts on, by MI-AOD's option `attention`.

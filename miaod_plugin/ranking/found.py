@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.images import on_stored_pixels
 from ..data.orientation import UPRIGHT
-from ..detectors.base import InstanceOutputs
+from ..detectors.network import InstanceOutputs
 
 _LEAST_SIDE = 0.01  # pixels of a box that is worth writing down, to two decimals
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..detectors.base import DetectionNetwork
+from ..detectors.network import DetectionNetwork
 from ..errors import DataError
 from ..tensor_file import read_tensors, write_tensors
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..detectors.base import DetectionNetwork, group_by_padded_size
+from ..detectors.base import group_by_padded_size
+from ..detectors.network import DetectionNetwork
 from ..errors import TrainingError
 from ..mil.objective import labeled_losses, unlabeled_losses
 from ..mil.options import MIAODOptions

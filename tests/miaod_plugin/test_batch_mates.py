@@ -10,7 +10,8 @@ from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.baselines import EntropySampling
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.data.images import store_image
-from miaod_plugin.detectors.base import DetectionNetwork, group_by_padded_size
+from miaod_plugin.detectors.base import group_by_padded_size
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet import retinanet_mobilenet_v2_fpn, retinanet_tiny
 from miaod_plugin.detectors.torchvision_parts import padded_size
 from miaod_plugin.mil.objective import unlabeled_losses

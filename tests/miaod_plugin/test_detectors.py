@@ -12,8 +12,8 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 from torchvision.ops import box_iou
 
 from miaod_plugin.detectors import matching
-from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.matching import match_anchors
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet import retinanet_mobilenet_v2_fpn, retinanet_resnet50_fpn, retinanet_tiny
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.registry import DETECTORS, find, registered

@@ -6,8 +6,8 @@ from detector_batch import TARGETS, assert_same_detections, background_to_front,
 from torchvision.models import detection
 
 from miaod_plugin import mil
-from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.faster_rcnn import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.mil.objective import labeled_losses, unlabeled_losses
 from miaod_plugin.mil.options import miaod_options
 

@@ -5,9 +5,10 @@ import torch
 from detector_batch import TARGETS, assert_same_detections, images
 from torchvision.models import detection
 
-from miaod_plugin.detectors.base import DetectionNetwork
 from miaod_plugin.detectors.fcos import fcos_resnet50_fpn
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet_v2 import retinanet_resnet50_fpn_v2
+from miaod_plugin.errors import ConfigError
 
 SIZES = {"min_size": 96, "max_size": 160}
 THRESHOLDS = {"score_thresh": 0.005, "nms_thresh": 0.5, "detections_per_img": 100}
@@ -77,3 +78,14 @@ def test_instances_on_padding_are_marked(twins):
 def test_the_mil_head_has_one_class_more(twins):
     outputs = twins[0](images((96, 96)))
     assert outputs.mil_logits[0].shape[2] == outputs.heads[0][0].shape[2] + 1 == 4
+
+
+@pytest.mark.parametrize("factory", [fcos_resnet50_fpn, retinanet_resnet50_fpn_v2])
+def test_the_fewest_channels_allowed_train_on_one_image_whose_last_map_is_a_single_cell(factory):
+    options = {"weights": None, "min_size": 32, "max_size": 32, "head_convs": 1}
+    with pytest.raises(ConfigError, match="fpn_channels: 32 is not allowed; give a multiple of 32 from 64"):
+        factory(2, **options, fpn_channels=32)
+    network = DetectionNetwork(factory(2, **options, fpn_channels=64))
+    target = {"boxes": torch.tensor([[4.0, 4.0, 24.0, 24.0]]), "labels": torch.tensor([1])}
+    sum(network([torch.rand(3, 32, 32)], [target]).loss.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.classifiers.parameters())

@@ -7,7 +7,7 @@ import torch
 from detector_batch import TARGETS, images
 from tiny_detectors import TINY_OPTIONS
 
-from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.registry import DETECTORS, find
 
 

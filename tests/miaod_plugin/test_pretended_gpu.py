@@ -11,7 +11,7 @@ from tiny_detectors import TINY_OPTIONS
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.metrics import coco_average_precision, voc_average_precision
 from miaod_plugin.mil.heatmaps import miaod_maps
 from miaod_plugin.mil.options import miaod_options

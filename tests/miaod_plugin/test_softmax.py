@@ -8,7 +8,8 @@ from tiny_detectors import TINY_OPTIONS
 from miaod_plugin import MIAODDetector, mil
 from miaod_plugin.baselines import EntropySampling
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.detectors.base import DetectionNetwork, Detector, Features, InstanceOutputs
+from miaod_plugin.detectors.base import Detector, Features
+from miaod_plugin.detectors.network import DetectionNetwork, InstanceOutputs
 from miaod_plugin.mil.objective import class_logits, labeled_losses, mil_instances, unlabeled_losses
 from miaod_plugin.mil.options import miaod_options
 from miaod_plugin.strategies import MIAODSampling

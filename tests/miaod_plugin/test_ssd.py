@@ -8,7 +8,7 @@ from torchvision.models import detection, mobilenet_v3_large
 
 from miaod_plugin import ObjectDetector
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.ssd import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from miaod_plugin.errors import ConfigError
 

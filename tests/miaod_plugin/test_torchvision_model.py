@@ -9,7 +9,7 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.torchvision_model import TorchvisionDetector
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.strategies import MIAODSampling

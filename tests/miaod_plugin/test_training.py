@@ -10,7 +10,7 @@ import torch
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.detectors.base import DetectionNetwork
+from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet import retinanet_tiny
 from miaod_plugin.errors import TrainingError
 from miaod_plugin.mil.objective import unlabeled_losses
