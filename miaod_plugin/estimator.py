@@ -13,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import model_file
 from .data import check_targets
+from .data.image_sets import check_annotated_images, check_images, images_like
 from .detectors.base import Detector
 from .detectors.network import DetectionNetwork, InstanceOutputs
 from .errors import ConfigError, DataError, did_you_mean, shown
 from .metrics import voc_average_precision
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments
-from .pool import check_annotated_images, check_images, images_like, map_batches, stack_rows, warn_of_size
+from .pool import map_batches, stack_rows, warn_of_size
 from .progress import Progress
 from .randomness import seed_of, seeded
 from .registry import DETECTORS, find

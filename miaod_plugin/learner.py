@@ -4,8 +4,8 @@ import numpy as np
 from modAL.models import ActiveLearner
 from modAL.utils.data import retrieve_rows
 
+from .data.image_sets import check_annotated_images, images_like
 from .errors import ConfigError, shown
-from .pool import check_annotated_images, images_like
 from .rollback import unchanged_if_it_fails
 
 

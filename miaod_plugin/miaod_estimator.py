@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from .data.image_sets import check_images
 from .errors import ConfigError
 from .estimator import ObjectDetector
 from .mil.options import MIAODOptions, miaod_options
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole
-from .pool import check_images
 from .randomness import seed_of
 from .training.loop import Round, plan_rounds
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from .data.image_sets import check_images
 from .errors import ConfigError, shown
 from .parameters import check_arguments
-from .pool import check_images
 
 
 class QueryStrategy(BaseEstimator):

@@ -1,19 +1,24 @@
 """Pixels and sizes of single images."""
 
+from __future__ import annotations
+
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
 from ..files import atomic_path
 from .orientation import Frames, frames_of, orientation_of, stored_boxes, upright_pixels, upright_sizes
+
+if TYPE_CHECKING:  # torch takes seconds to load, which reading annotations need not wait for
+    import torch
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -44,6 +49,8 @@ def read_image(x: str | Path | np.ndarray) -> torch.Tensor:
         If the file is missing, does not decode, is an animation or has more than `MAX_PIXELS` pixels, or the array is
         not an RGB image.
     """
+    import torch
+
     if isinstance(x, np.ndarray):
         if x.dtype != np.uint8 or x.ndim != 3 or x.shape[2] != 3:
             raise DataError(f"an image array must be uint8 of shape (H, W, 3), not {x.dtype} of shape {x.shape}")

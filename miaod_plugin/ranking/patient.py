@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ..data import make_targets
+from ..data.image_sets import check_images
 from ..errors import DataError
 from ..estimator import ObjectDetector
-from ..pool import check_images
 from .row_file import RowFile, image_identity
 
 MOST_NAMED = 20  # broken images in one message

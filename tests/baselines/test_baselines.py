@@ -1,10 +1,14 @@
 """Random, entropy and core-set selection against independent computations."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import entropy as shannon_entropy
+from sklearn.dummy import DummyClassifier
 
 from miaod_plugin import ObjectDetector
 from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
@@ -20,6 +24,21 @@ def detector():
         "retinanet_tiny", classes=DATA.classes, max_steps=60, learning_rate=0.02, batch_size=4, random_state=0
     )
     return estimator.fit(DATA.X[:6], DATA.y[:6])
+
+
+def test_random_and_coreset_selection_are_there_without_the_seconds_that_torch_takes_to_load():
+    ask = "RandomSampling(random_state=0).query(DummyClassifier(), ['a.png', 'b.png', 'c.png'], 2)"
+    code = f"""
+import sys
+from sklearn.dummy import DummyClassifier
+from miaod_plugin.baselines import CoreSetSampling, RandomSampling
+print({ask}[0].tolist(), 'torch' in sys.modules)
+from miaod_plugin.baselines import EntropySampling
+print('torch' in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    indices, _ = RandomSampling(random_state=0).query(DummyClassifier(), ["a.png", "b.png", "c.png"], 2)
+    assert ended.stdout.splitlines() == [f"{indices.tolist()} False", "True"]
 
 
 def test_random_differs_between_seeds_and_covers_the_pool(detector):

@@ -27,6 +27,22 @@ def test_the_module_runs_as_the_command():
     assert ended.stdout.strip() == f"miaod-plugin {version('miaod-plugin')}"
 
 
+def test_help_comes_at_once():
+    """By processor time, which other programs do not change; it takes a tenth of this."""
+    code = """
+import sys, time
+from miaod_plugin.cli.app import main
+sys.argv = ["miaod", "--help"]
+try:
+    main()
+finally:
+    print(time.process_time(), *{"torch", "sklearn", "pydantic"} & sys.modules.keys(), file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, *slow = ended.stderr.split()
+    assert "rank" in ended.stdout and slow == [] and float(seconds) < 1
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Run the command in this process; gives its exit status and what it wrote to stderr."""
