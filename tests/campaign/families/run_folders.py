@@ -12,9 +12,9 @@ from run_folder_damage import at_random, files_of, look, require_told
 from tiny_experiment import run_tiny, write_experiment
 
 from miaod_plugin.errors import MiaodError
-from miaod_plugin.experiments.report import write_report
-from miaod_plugin.experiments.runner import run_experiment
-from miaod_plugin.experiments.schema import load_config
+from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.report.page import write_report
+from miaod_plugin.experiments.runner.run import run_experiment
 
 SMALL = {"arms": [{"training": "supervised", "strategy": "random"}], "budgets": [4, 7], "seeds": [0], "jobs": 1}
 
