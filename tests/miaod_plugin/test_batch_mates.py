@@ -1,9 +1,11 @@
 """What shares a batch leaves no trace: images of different shapes, alone, together and in any order."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
-from tiny_detectors import TINY_OPTIONS
+from tiny_detectors import TINY_OPTIONS, show_everything
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from miaod_plugin import MIAODDetector, ObjectDetector
@@ -20,10 +22,9 @@ from miaod_plugin.pool import WAITING, padded_alike
 from miaod_plugin.registry import DETECTORS, find, registered
 from miaod_plugin.strategies import MIAODSampling
 
-SCENES = make_digit_scenes(9, image_size=150, random_state=2)
+SCENES = make_digit_scenes(6, image_size=150, random_state=2)
 # heights and widths; resized to 64 pixels, several end within one multiple of 32 and some do not
-SHAPES = [(64, 64), (150, 64), (64, 150), (120, 90), (90, 121), (64, 150), (100, 100), (150, 65), (37, 50)]
-REDUCERS = {"detections": lambda outputs: outputs.detections, "embeddings": lambda outputs: outputs.embeddings}
+SHAPES = [(64, 64), (64, 150), (90, 121), (64, 150), (150, 65), (37, 50)]
 
 
 @pytest.fixture(scope="module")
@@ -56,27 +57,20 @@ def no_boxes():
     return {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
 
 
-def show_everything(estimator):
-    """Let every box through, so that detections of the barely trained network can be compared."""
-    for part in estimator.network_.modules():
-        if hasattr(part, "score_thresh"):
-            part.score_thresh = 0.0
-    return estimator
-
-
 def tensor(x, height=64, width=64):
     return torch.from_numpy(x[:height, :width].transpose(2, 0, 1) / 255).float()
 
 
 def rows(estimator, X):
-    found = estimator.map_pool(X, REDUCERS)
-    return {
-        "embedding": found["embeddings"],
-        "utility": MIAODSampling(adapt=False).utilities(estimator, X),
-        "weighted utility": MIAODSampling(average="weights", adapt=False).utilities(estimator, X),
-        "entropy": EntropySampling(over="instances", aggregate="mean").utilities(estimator, X),
-        "detections": found["detections"],
+    options = estimator.options_
+    reducers = {
+        "embedding": lambda outputs: outputs.embeddings,
+        "utility": MIAODSampling().reducer(options),
+        "weighted utility": MIAODSampling(average="weights").reducer(options),
+        "detections": lambda outputs: outputs.detections,
     }
+    entropy = EntropySampling(over="instances", aggregate="mean").utilities(estimator, X)
+    return {**estimator.map_pool(X, reducers), "entropy": entropy}
 
 
 def assert_alike(first, second):
@@ -97,17 +91,20 @@ def test_an_image_scores_the_same_alone_in_any_batch_and_in_any_order(detector, 
     assert_alike({name: values[order] for name, values in together.items()}, shuffled)
 
 
-@pytest.mark.parametrize("mode", ["improved", "faithful"])
-def test_losses_on_unlabelled_images_are_the_mean_or_sum_of_those_of_each_image(detector, mode):
+def test_losses_on_unlabelled_images_are_the_mean_or_sum_of_those_of_each_image(detector):
     images = [
         torch.from_numpy(x[:h, :w].transpose(2, 0, 1) / 255).float() for x, (h, w) in zip(SCENES.X, SHAPES, strict=True)
     ]
-    network, options = detector.network_, miaod_options(mode, {"pseudo_label_threshold": 0.0})
-    for kind in ("min", "max"):
-        groups = group_by_padded_size(network.detector, images)
+    network = detector.network_
+    with torch.no_grad():
+        together = [network(group) for group in group_by_padded_size(network.detector, images)]
+        each = [network([image]) for image in images]
+    assert 1 < len(together) < len(each)
+    for mode, kind in product(("improved", "faithful"), ("min", "max")):
+        options = miaod_options(mode, {"pseudo_label_threshold": 0.0})
         with torch.no_grad():
-            batch = unlabeled_losses([network(group) for group in groups], kind, options)
-            alone = [unlabeled_losses([network([image])], kind, options) for image in images]
+            batch = unlabeled_losses(together, kind, options)
+            alone = [unlabeled_losses([outputs], kind, options) for outputs in each]
         for name, loss in batch.items():
             parts = torch.stack([losses[name] for losses in alone])
             summed = mode == "faithful" and name != "pseudo_labels"

@@ -15,3 +15,19 @@ TINY_OPTIONS = {
     "fasterrcnn_resnet50_fpn": _FEW_PROPOSALS,
     "fasterrcnn_mobilenet_v3_large_320_fpn": _FEW_PROPOSALS,
 }
+
+# One detector of each family, where the others of a family take the same way.
+ONE_OF_EACH_FAMILY = [
+    "retinanet_tiny",
+    "ssdlite320_mobilenet_v3_large",
+    "fcos_resnet50_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+]
+
+
+def show_everything(estimator):
+    """Let every box through, so that detections of a barely trained network can be compared; return the estimator."""
+    for part in estimator.network_.modules():
+        if hasattr(part, "score_thresh"):
+            part.score_thresh = 0.0
+    return estimator
