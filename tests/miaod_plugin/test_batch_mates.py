@@ -99,7 +99,7 @@ def test_losses_on_unlabelled_images_are_the_mean_or_sum_of_those_of_each_image(
     with torch.no_grad():
         together = [network(group) for group in group_by_padded_size(network.detector, images)]
         each = [network([image]) for image in images]
-    assert 1 < len(together) < len(each)
+    assert len(together) < len(each)
     for mode, kind in product(("improved", "faithful"), ("min", "max")):
         options = miaod_options(mode, {"pseudo_label_threshold": 0.0})
         with torch.no_grad():
