@@ -99,7 +99,7 @@ def test_the_same_training_goes_on_whatever_changes_no_result(half):
         *[
             {"detector_options": OPTIONS | option}
             for option in (
-                {"anchor_size": 2.0},
+                {"anchor_size": 16},
                 {"min_size": 48},
                 {"max_size": 80},
                 {"image_mean": (0.5, 0.5, 0.5)},
@@ -110,7 +110,7 @@ def test_the_same_training_goes_on_whatever_changes_no_result(half):
             )
         ],
         {"detector": retinanet_mobilenet_v2_fpn},
-        {"detector": functools.partial(retinanet_mobilenet_v2_fpn, anchor_size=2.0)},
+        {"detector": functools.partial(retinanet_mobilenet_v2_fpn, anchor_size=16)},
         {"random_state": 1},
         {"learning_rate": 0.5},
         {"horizontal_flip": 0.0},

@@ -33,7 +33,7 @@ def test_a_container_gives_no_more_cores_than_its_quota(tmp_path, quota, share):
 def test_the_command_waits_passively_from_before_torch_is_imported():
     code = """
 import os, sys
-from miaod_plugin.cli import main
+from miaod_plugin.cli.app import main
 before = "torch" in sys.modules, os.environ.get("OMP_WAIT_POLICY")  # importing changes nothing
 sys.argv = ["miaod", "--version"]
 try:
