@@ -1,9 +1,10 @@
-"""Backbones: torchvision's with a feature pyramid, and a small one for small images."""
+"""Backbones: torchvision's in one table, with weights and frozen stages, and a small one for small images."""
 
 import os
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -11,19 +12,68 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import MobileNet_V2_Weights, ResNet, ResNet50_Weights, WeightsEnum, mobilenet_v2, resnet50
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models import (
+    MobileNet_V2_Weights,
+    MobileNet_V3_Large_Weights,
+    ResNet50_Weights,
+    VGG16_Weights,
+    WeightsEnum,
+    mobilenet_v2,
+    mobilenet_v3_large,
+    resnet50,
+    vgg16,
+)
 from torchvision.ops import FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from ..errors import ConfigError, shown
 
-# Stages end at strides 4, 8, 16 and 32; freezing counts them from the image.
-RESNET_STAGES = (("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",))
-MOBILENET_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 7), (7, 14), (14, 18)))
-MOBILENET_V3_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 7), (7, 13), (13, 17)))
-# VGG's end before its max pooling, at strides 1, 2, 4, 8 and 16.
-VGG_STAGES = tuple(tuple(str(i) for i in range(*span)) for span in ((0, 4), (4, 9), (9, 16), (16, 23), (23, 30)))
+
+@dataclass(frozen=True)
+class Backbone:
+    """A classification network of torchvision as detectors use it.
+
+    Attributes
+    ----------
+    build : callable
+        torchvision's function.
+    published : type
+        The weights that torchvision has for it, by name.
+    stages : tuple of tuples of str
+        The parts of its body between two halvings of the resolution, from the image; freezing counts them.
+    layers, channels : tuples
+        The parts of its body that a feature pyramid stands on, and how many channels each has.
+    """
+
+    build: Callable[..., nn.Module]
+    published: type[WeightsEnum]
+    stages: tuple[tuple[str, ...], ...]
+    layers: tuple[str, ...] = ()
+    channels: tuple[int, ...] = ()
+
+
+def _numbered(*ends: int) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the layers of a `Sequential` in stages that end before these."""
+    return tuple(tuple(str(i) for i in range(*span)) for span in pairwise((0, *ends)))
+
+
+# Stages end at strides 4, 8, 16 and 32, and so do layers, but for MobileNetV3's, which both have stride 32, as
+# torchvision has it; VGG's stages end before its max pooling, at strides 1, 2, 4, 8 and 16.
+BACKBONES = {
+    "resnet50": Backbone(
+        resnet50,
+        ResNet50_Weights,
+        (("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",)),
+        ("layer1", "layer2", "layer3", "layer4"),
+        (256, 512, 1024, 2048),
+    ),
+    "mobilenet_v2": Backbone(
+        mobilenet_v2, MobileNet_V2_Weights, _numbered(4, 7, 14, 18), ("3", "6", "13", "17"), (24, 32, 96, 320)
+    ),
+    "mobilenet_v3_large": Backbone(
+        mobilenet_v3_large, MobileNet_V3_Large_Weights, _numbered(4, 7, 13, 17), ("13", "16"), (160, 960)
+    ),
+    "vgg16": Backbone(vgg16, VGG16_Weights, _numbered(4, 9, 16, 23, 30)),
+}
 
 # What the names of a detector's weights begin with, and those of a classification network never.
 DETECTOR_PARTS = ("backbone.", "head.", "rpn.", "roi_heads.", "detector.", "bbox_head.", "neck.")
@@ -40,51 +90,16 @@ class FixedStatisticsBatchNorm2d(nn.BatchNorm2d):
 BATCH_NORMS = {"frozen": FrozenBatchNorm2d, "fixed_statistics": FixedStatisticsBatchNorm2d, "trained": nn.BatchNorm2d}
 
 
-def resnet50_body(weights: str | Path | None, batch_norm: str, frozen_stages: int) -> ResNet:
-    """Return ResNet-50 with its first stages frozen."""
-    build = partial(resnet50, norm_layer=BATCH_NORMS[batch_norm])
-    body = load_weights(build, weights, ResNet50_Weights)
-    freeze_stages(body, RESNET_STAGES, frozen_stages)
-    return body
+def build_body(name: str, weights: str | Path | None, frozen_stages: int, **options) -> nn.Module:
+    """Return a backbone of `BACKBONES` without its classifier, its first stages frozen.
 
-
-def resnet50_fpn(
-    weights: str | Path | None,
-    batch_norm: str,
-    frozen_stages: int,
-    fpn_channels: int,
-    p6_from: str = "pyramid",
-) -> BackboneWithFPN:
-    """Return ResNet-50 with pyramid levels P3 to P7; see `pyramid` for the parameters."""
-    body = resnet50_body(weights, batch_norm, frozen_stages)
-    return pyramid(body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [512, 1024, 2048], fpn_channels, p6_from)
-
-
-def mobilenet_v2_fpn(
-    weights: str | Path | None, batch_norm: str, frozen_stages: int, fpn_channels: int
-) -> BackboneWithFPN:
-    """Return MobileNetV2 (without its last 1 x 1 convolution) with pyramid levels P3 to P7; see `pyramid`."""
-    build = partial(mobilenet_v2, norm_layer=BATCH_NORMS[batch_norm])
-    body = load_weights(build, weights, MobileNet_V2_Weights).features
-    freeze_stages(body, MOBILENET_STAGES, frozen_stages)
-    return pyramid(body, {"6": "0", "13": "1", "17": "2"}, [32, 96, 320], fpn_channels)
-
-
-def pyramid(
-    body: nn.Module,
-    return_layers: dict[str, str],
-    channels: list[int],
-    out_channels: int,
-    p6_from: str = "pyramid",
-) -> BackboneWithFPN:
-    """Put a feature pyramid of `out_channels` on the stages of stride 8, 16, 32, with two extra levels (RetinaNet).
-
-    The first extra level, P6, is made from the pyramid's coarsest level, or with ``p6_from="backbone"`` from the stage
-    below it.
+    `options` go to torchvision's function; `weights` as in `load_weights`.
     """
-    extra = LastLevelP6P7(out_channels if p6_from == "pyramid" else channels[-1], out_channels)
-    extra.use_P5 = p6_from == "pyramid"
-    return BackboneWithFPN(body, return_layers, channels, out_channels, extra_blocks=extra)
+    backbone = BACKBONES[name]
+    network = load_weights(partial(backbone.build, **options), weights, backbone.published)
+    body = getattr(network, "features", network)  # a ResNet has its layers in itself
+    freeze_stages(body, backbone.stages, frozen_stages)
+    return body
 
 
 def load_weights(build, weights: str | Path | None, published: type[WeightsEnum]) -> nn.Module:

@@ -1,36 +1,26 @@
 """torchvision's Faster R-CNN as MI-AOD needs it: the instances are its proposals."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from ..parameters import checked
-from .backbones import BATCH_NORMS, MOBILENET_V3_STAGES, freeze_stages, load_weights, resnet50_body
 from .base import Detector, Features, average_inside
-from .options import (
-    BatchNorm,
-    Channels,
-    Classes,
-    HeadFeatures,
-    ImageMean,
-    ImageStd,
-    MobileNetStages,
-    Pixels,
-    Proposals,
-    ResNetStages,
-    Weights,
+from .options import Classes, HeadFeatures, Proposals
+from .photographs import Photographs, takes_photographs
+from .torchvision_parts import (
+    background_first,
+    count_from_one,
+    count_from_zero,
+    mean_classification,
+    padded_size,
+    transformed,
 )
-from .retinanet import IMAGENET_MEAN, IMAGENET_STD
-from .torchvision_parts import background_first, count_from_one, count_from_zero, mean_classification, padded_size
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
 POSTPROCESSING = {"box_score_thresh": 0.05, "box_nms_thresh": 0.5, "box_detections_per_img": 100}
@@ -90,8 +80,7 @@ class FasterRCNNDetector(Detector):
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> ProposalFeatures:
         original_sizes = [tuple(image.shape[-2:]) for image in images]
-        batch, targets = self.rcnn.transform(images, targets)
-        batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
+        batch, targets = transformed(self.rcnn, images, targets)
         pyramid = self.rcnn.backbone(batch.tensors)
         wanted = None if targets is None else count_from_one(targets)
         # with targets, losses and the many proposals of training; without, the proposals of test time in every round
@@ -170,18 +159,11 @@ def _pad(rows: list[Tensor]) -> Tensor:
     return torch.stack([F.pad(of_image, (0, 0, 0, most - len(of_image))) for of_image in rows])
 
 
-@checked
+@takes_photographs()
 def fasterrcnn_resnet50_fpn(
     num_classes: Classes,
+    photographs: Photographs,
     *,
-    weights: Weights = "DEFAULT",
-    min_size: Pixels = 600,
-    max_size: Pixels = 1000,
-    image_mean: ImageMean = IMAGENET_MEAN,
-    image_std: ImageStd = IMAGENET_STD,
-    batch_norm: BatchNorm = "frozen",
-    frozen_stages: ResNetStages = 1,
-    fpn_channels: Channels = 256,
     head_features: HeadFeatures = 1024,
     proposals: Proposals = 1000,
     sampled_proposals: Proposals = 512,
@@ -190,8 +172,6 @@ def fasterrcnn_resnet50_fpn(
 
     Parameters
     ----------
-    weights, min_size, max_size, image_mean, image_std, batch_norm, frozen_stages, fpn_channels
-        As in `retinanet_resnet50_fpn`.
     head_features : int
         Width of the box head's two layers.
     proposals : int
@@ -199,55 +179,48 @@ def fasterrcnn_resnet50_fpn(
     sampled_proposals : int
         Proposals of a labelled image that the box head is trained on.
     """
-    body = resnet50_body(weights, batch_norm, frozen_stages)
-    layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
-    return FasterRCNNDetector(
-        BackboneWithFPN(body, layers, [256, 512, 1024, 2048], fpn_channels),
-        num_classes,
-        head_features,
-        rpn_anchor_generator=AnchorGenerator(((32,), (64,), (128,), (256,), (512,)), ((0.5, 1.0, 2.0),) * 5),
-        min_size=min_size,
-        max_size=max_size,
-        image_mean=image_mean,
-        image_std=image_std,
-        rpn_pre_nms_top_n_test=proposals,
-        rpn_post_nms_top_n_test=proposals,
-        box_batch_size_per_image=sampled_proposals,
-        **POSTPROCESSING,
-    )
+    sizes = ((32,), (64,), (128,), (256,), (512,))
+    return _with_proposals(photographs, "resnet50", sizes, num_classes, head_features, proposals, sampled_proposals)
 
 
-@checked
+@takes_photographs(min_size=320, max_size=640)
 def fasterrcnn_mobilenet_v3_large_320_fpn(
     num_classes: Classes,
+    photographs: Photographs,
     *,
-    weights: Weights = "DEFAULT",
-    min_size: Pixels = 320,
-    max_size: Pixels = 640,
-    image_mean: ImageMean = IMAGENET_MEAN,
-    image_std: ImageStd = IMAGENET_STD,
-    batch_norm: BatchNorm = "frozen",
-    frozen_stages: MobileNetStages = 1,
-    fpn_channels: Channels = 256,
     head_features: HeadFeatures = 1024,
     proposals: Proposals = 150,
     sampled_proposals: Proposals = 512,
 ) -> FasterRCNNDetector:
     """Return Faster R-CNN with MobileNetV3 for small images; parameters as in `fasterrcnn_resnet50_fpn`."""
-    build = partial(mobilenet_v3_large, norm_layer=BATCH_NORMS[batch_norm])
-    body = load_weights(build, weights, MobileNet_V3_Large_Weights).features
-    freeze_stages(body, MOBILENET_V3_STAGES, frozen_stages)
-    return FasterRCNNDetector(
-        BackboneWithFPN(body, {"13": "0", "16": "1"}, [160, 960], fpn_channels),
+    return _with_proposals(
+        photographs,
+        "mobilenet_v3_large",
+        ((32, 64, 128, 256, 512),) * 3,
         num_classes,
         head_features,
-        rpn_anchor_generator=AnchorGenerator(((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3),
-        min_size=min_size,
-        max_size=max_size,
-        image_mean=image_mean,
-        image_std=image_std,
+        proposals,
+        sampled_proposals,
+    )
+
+
+def _with_proposals(
+    photographs: Photographs,
+    backbone: str,
+    anchor_sizes: tuple[tuple[int, ...], ...],
+    num_classes: int,
+    head_features: int,
+    proposals: int,
+    sampled_proposals: int,
+) -> FasterRCNNDetector:
+    return FasterRCNNDetector(
+        photographs.pyramid(backbone),
+        num_classes,
+        head_features,
+        rpn_anchor_generator=AnchorGenerator(anchor_sizes, ((0.5, 1.0, 2.0),) * len(anchor_sizes)),
         rpn_pre_nms_top_n_test=proposals,
         rpn_post_nms_top_n_test=proposals,
         box_batch_size_per_image=sampled_proposals,
+        **photographs.transform,
         **POSTPROCESSING,
     )

@@ -5,12 +5,17 @@ from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 
-from ..parameters import checked
-from .backbones import resnet50_fpn
-from .base import Detector, Features, cells_inside
-from .options import BatchNorm, Classes, GroupedChannels, HeadConvs, ImageMean, ImageStd, Pixels, ResNetStages, Weights
-from .retinanet import IMAGENET_MEAN, IMAGENET_STD, POSTPROCESSING
-from .torchvision_parts import LevelClassifier, anchors_of_images, mean_classification, padded_size
+from .base import Detector, Features
+from .options import Classes, HeadConvs
+from .photographs import GroupedPhotographs, takes_photographs
+from .retinanet import POSTPROCESSING
+from .torchvision_parts import (
+    LevelClassifier,
+    anchors_of_images,
+    grid_features,
+    mean_classification,
+    padded_size,
+)
 
 
 class FCOSDetector(Detector):
@@ -39,15 +44,7 @@ class FCOSDetector(Detector):
         self.fcos = FCOS(backbone, num_classes, head=head, **fcos)
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
-        original_sizes = [tuple(image.shape[-2:]) for image in images]
-        batch, targets = self.fcos.transform(images, targets)
-        batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
-        maps = list(self.fcos.backbone(batch.tensors).values())
-        anchors = self.fcos.anchor_generator(batch, maps)[0]  # the same for every image of a batch
-        features = Features(maps, anchors, batch.image_sizes, original_sizes, tuple(batch.tensors.shape[-2:]), targets)
-        if features.padded:
-            features.valid = [cells_inside(level.shape[-2:], features).flatten(1) for level in maps]
-        return features
+        return grid_features(self.fcos, images, targets, self.fcos.anchor_generator.num_anchors_per_location())
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.fcos.transform, height, width)
@@ -86,28 +83,13 @@ class FCOSDetector(Detector):
         return self.fcos.transform.postprocess(found, features.image_sizes, features.original_sizes)
 
 
-@checked
+@takes_photographs(GroupedPhotographs)
 def fcos_resnet50_fpn(
-    num_classes: Classes,
-    *,
-    weights: Weights = "DEFAULT",
-    min_size: Pixels = 600,
-    max_size: Pixels = 1000,
-    image_mean: ImageMean = IMAGENET_MEAN,
-    image_std: ImageStd = IMAGENET_STD,
-    batch_norm: BatchNorm = "frozen",
-    frozen_stages: ResNetStages = 1,
-    fpn_channels: GroupedChannels = 256,
-    head_convs: HeadConvs = 4,
+    num_classes: Classes, photographs: GroupedPhotographs, *, head_convs: HeadConvs = 4
 ) -> FCOSDetector:
-    """Return FCOS with ResNet-50; parameters as in `retinanet_resnet50_fpn`, `fpn_channels` by 32s from 64."""
-    return FCOSDetector(
-        resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels),
-        num_classes,
-        head_convs,
-        min_size=min_size,
-        max_size=max_size,
-        image_mean=image_mean,
-        image_std=image_std,
-        **POSTPROCESSING,
-    )
+    """Return FCOS with ResNet-50.
+
+    Parameters as in `retinanet_resnet50_fpn`; `fpn_channels` in multiples of 32 from 64.
+    """
+    backbone = photographs.retina_pyramid("resnet50")
+    return FCOSDetector(backbone, num_classes, head_convs, **photographs.transform, **POSTPROCESSING)

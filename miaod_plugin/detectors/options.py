@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ..parameters import Positive, Several, Whole
-from .backbones import MOBILENET_STAGES, RESNET_STAGES, VGG_STAGES
+from .backbones import BACKBONES
 
 Classes = Annotated[int, Whole(1, 10_000)]
 Weights = str | Path | None
@@ -19,7 +19,6 @@ Proposals = Annotated[int, Whole(1, 10_000)]
 ImageMean = Annotated[Sequence[float], Several(float, 3)]
 ImageStd = Annotated[Sequence[float], Several(Positive, 3)]
 BatchNorm = Literal["frozen", "fixed_statistics", "trained"]
-ResNetStages = Annotated[int, Whole(0, len(RESNET_STAGES))]
-MobileNetStages = Annotated[int, Whole(0, len(MOBILENET_STAGES))]
-VGGStages = Annotated[int, Whole(0, len(VGG_STAGES))]
+PyramidStages = Annotated[int, Whole(0, 4)]  # that end at strides 4, 8, 16 and 32
+VGGStages = Annotated[int, Whole(0, len(BACKBONES["vgg16"].stages))]
 PositivesOf = Literal["image", "batch"]

@@ -11,26 +11,13 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 
 from ..errors import ConfigError
 from ..parameters import Whole, checked
-from .backbones import TinyBackbone, mobilenet_v2_fpn, resnet50_fpn
-from .base import Detector, Features, cells_inside
+from .backbones import TinyBackbone
+from .base import Detector, Features
 from .matching import box_loss, focal_loss, match_anchors
-from .options import (
-    BatchNorm,
-    Channels,
-    Classes,
-    HeadConvs,
-    ImageMean,
-    ImageStd,
-    MobileNetStages,
-    Pixels,
-    PositivesOf,
-    ResNetStages,
-    Weights,
-)
-from .torchvision_parts import AsIs, padded_size
+from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf
+from .photographs import Photographs, takes_photographs
+from .torchvision_parts import AsIs, grid_features, padded_size
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
 POSTPROCESSING = {"score_thresh": 0.05, "nms_thresh": 0.5, "detections_per_img": 100}
 
@@ -71,16 +58,9 @@ class RetinaNetDetector(Detector):
         self.anchors_per_cell = anchors.num_anchors_per_location()[0]
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
-        original_sizes = [tuple(image.shape[-2:]) for image in images]
-        batch, targets = self.retinanet.transform(images, targets)
-        batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
-        maps = list(self.retinanet.backbone(batch.tensors).values())
-        anchors = self.retinanet.anchor_generator(batch, maps)[0]  # the same for every image of a batch
-        features = Features(maps, anchors, batch.image_sizes, original_sizes, tuple(batch.tensors.shape[-2:]), targets)
-        if features.padded:
-            inside = [cells_inside(level.shape[-2:], features) for level in maps]
-            features.valid = [cells.flatten(1).repeat_interleave(self.anchors_per_cell, dim=1) for cells in inside]
-        return features
+        return grid_features(
+            self.retinanet, images, targets, self.retinanet.anchor_generator.num_anchors_per_location()
+        )
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.retinanet.transform, height, width)
@@ -96,13 +76,17 @@ class RetinaNetDetector(Detector):
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
         matcher = self.retinanet.proposal_matcher
         matches = match_anchors(features.anchors, features.targets, matcher.high_threshold, matcher.low_threshold)
-        matched = (matches, features.targets)
-        classification = [focal_loss(torch.cat(levels, dim=1), *matched, self.positives_of) for levels in heads]
-        coder = self.retinanet.box_coder
+        classification = [
+            focal_loss(torch.cat(levels, dim=1), matches, features.targets, self.positives_of) for levels in heads
+        ]
         return {
             "classification": torch.stack(classification).mean(),
-            "box_regression": box_loss(boxes, features.anchors, *matched, coder, self.positives_of),
+            "box_regression": self._box_loss(boxes, features, matches),
         }
+
+    def _box_loss(self, boxes: Tensor, features: Features, matches: Tensor) -> Tensor:
+        coder = self.retinanet.box_coder
+        return box_loss(boxes, features.anchors, matches, features.targets, coder, self.positives_of)
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
         sizes = [level.shape[1] for level in logits]
@@ -135,18 +119,11 @@ class RetinaNetClassifier(nn.Module):
         return [level.permute(0, 2, 3, 1).reshape(len(level), -1, self.num_classes) for level in levels]
 
 
-@checked
+@takes_photographs()
 def retinanet_resnet50_fpn(
     num_classes: Classes,
+    photographs: Photographs,
     *,
-    weights: Weights = "DEFAULT",
-    min_size: Pixels = 600,
-    max_size: Pixels = 1000,
-    image_mean: ImageMean = IMAGENET_MEAN,
-    image_std: ImageStd = IMAGENET_STD,
-    batch_norm: BatchNorm = "frozen",
-    frozen_stages: ResNetStages = 1,
-    fpn_channels: Channels = 256,
     head_convs: HeadConvs = 4,
     p6_from: Literal["pyramid", "backbone"] = "pyramid",
     anchor_size: Pixels = 32,
@@ -156,19 +133,6 @@ def retinanet_resnet50_fpn(
 
     Parameters
     ----------
-    weights : str, path or None
-        Backbone weights: the name of torchvision's ImageNet weights (downloaded once; ``"DEFAULT"`` is the newest), a
-        local state dict, or random ones.
-    min_size, max_size : int
-        Images are resized so that the shorter side is `min_size` pixels, or the longer `max_size` if that is smaller.
-    image_mean, image_std : tuple of float
-        Normalisation of images in 0..1, as the backbone weights expect it.
-    batch_norm : {"frozen", "fixed_statistics", "trained"}
-        Keep BatchNorm as the backbone weights have it, train its scale and shift alone, or train all of it.
-    frozen_stages : int
-        Backbone stages that do not train, counted from the image (0 to 4).
-    fpn_channels : int
-        Channels of the feature pyramid and its heads.
     head_convs : int
         3 x 3 convolutions in each head.
     p6_from : {"pyramid", "backbone"}
@@ -178,65 +142,47 @@ def retinanet_resnet50_fpn(
     positives_of : {"image", "batch"}
         Divide the losses by the positives of each image, as torchvision, or by those of the batch.
     """
-    backbone = resnet50_fpn(weights, batch_norm, frozen_stages, fpn_channels, p6_from)
-    return _with_pyramid(
-        backbone, num_classes, head_convs, anchor_size, min_size, max_size, image_mean, image_std, positives_of
-    )
-
-
-@checked
-def retinanet_mobilenet_v2_fpn(
-    num_classes: Classes,
-    *,
-    weights: Weights = "DEFAULT",
-    min_size: Pixels = 320,
-    max_size: Pixels = 640,
-    image_mean: ImageMean = IMAGENET_MEAN,
-    image_std: ImageStd = IMAGENET_STD,
-    batch_norm: BatchNorm = "frozen",
-    frozen_stages: MobileNetStages = 1,
-    fpn_channels: Channels = 128,
-    head_convs: HeadConvs = 2,
-    anchor_size: Pixels = 32,
-    positives_of: PositivesOf = "image",
-) -> RetinaNetDetector:
-    """Return RetinaNet with MobileNetV2, about a tenth of the cost; parameters as in `retinanet_resnet50_fpn`."""
-    backbone = mobilenet_v2_fpn(weights, batch_norm, frozen_stages, fpn_channels)
-    return _with_pyramid(
-        backbone, num_classes, head_convs, anchor_size, min_size, max_size, image_mean, image_std, positives_of
-    )
-
-
-def _with_pyramid(
-    backbone: nn.Module,
-    num_classes: int,
-    head_convs: int,
-    anchor_size: int,
-    min_size: int,
-    max_size: int,
-    image_mean: tuple[float, float, float],
-    image_std: tuple[float, float, float],
-    positives_of: str,
-) -> RetinaNetDetector:
-    """Put RetinaNet's heads on a pyramid P3 to P7, with anchors of three scales and three shapes in each cell."""
-    sizes = anchor_sizes(anchor_size)
+    backbone = photographs.retina_pyramid("resnet50", p6_from)
     return RetinaNetDetector(
         backbone,
         num_classes,
         head_convs,
         positives_of,
-        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
-        min_size=min_size,
-        max_size=max_size,
-        image_mean=image_mean,
-        image_std=image_std,
+        **pyramid_anchors(anchor_size),
+        **photographs.transform,
         **POSTPROCESSING,
     )
 
 
-def anchor_sizes(smallest: int) -> tuple[tuple[int, ...], ...]:
-    """Return the sides in pixels of the anchors of P3 to P7: three scales, doubled from level to level."""
-    return tuple(tuple(int(smallest * 2 ** (level + step / 3)) for step in range(3)) for level in range(5))
+@takes_photographs(min_size=320, max_size=640, fpn_channels=128)
+def retinanet_mobilenet_v2_fpn(
+    num_classes: Classes,
+    photographs: Photographs,
+    *,
+    head_convs: HeadConvs = 2,
+    anchor_size: Pixels = 32,
+    positives_of: PositivesOf = "image",
+) -> RetinaNetDetector:
+    """Return RetinaNet with MobileNetV2, about a tenth of the cost; parameters as in `retinanet_resnet50_fpn`."""
+    backbone = photographs.retina_pyramid("mobilenet_v2")
+    return RetinaNetDetector(
+        backbone,
+        num_classes,
+        head_convs,
+        positives_of,
+        **pyramid_anchors(anchor_size),
+        **photographs.transform,
+        **POSTPROCESSING,
+    )
+
+
+def pyramid_anchors(smallest: int) -> dict[str, AnchorGenerator]:
+    """Return the anchors of P3 to P7, three scales, doubled from level to level, and three shapes in each cell.
+
+    `smallest` is the side of the smallest in pixels.
+    """
+    sizes = tuple(tuple(int(smallest * 2 ** (level + step / 3)) for step in range(3)) for level in range(5))
+    return {"anchor_generator": AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))}
 
 
 @checked

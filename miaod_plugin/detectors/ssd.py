@@ -7,7 +7,6 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import MobileNet_V3_Large_Weights, VGG16_Weights, mobilenet_v3_large, vgg16
 from torchvision.models.detection._utils import retrieve_out_channels
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
@@ -21,15 +20,16 @@ from torchvision.ops import box_iou
 
 from ..errors import ConfigError
 from ..parameters import Positive, Several, checked
-from .backbones import MOBILENET_V3_STAGES, VGG_STAGES, freeze_stages, load_weights
+from .backbones import BACKBONES, build_body
 from .base import Detector, Features
-from .options import Classes, ImageMean, ImageStd, MobileNetStages, Pixels, VGGStages, Weights
+from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
 from .torchvision_parts import (
     LevelClassifier,
     anchors_of_images,
     background_first,
     count_from_one,
     count_from_zero,
+    grid_features,
     mean_classification,
     padded_size,
 )
@@ -77,14 +77,7 @@ class SSDDetector(Detector):
         self.ssd = SSD(backbone, size=(size, size), num_classes=num_classes + 1, head=head, **ssd)
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
-        original_sizes = [tuple(image.shape[-2:]) for image in images]
-        batch, targets = self.ssd.transform(images, targets)
-        batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
-        maps = list(self.ssd.backbone(batch.tensors).values())
-        anchors = self._default_boxes(batch, maps)
-        features = Features(maps, anchors, batch.image_sizes, original_sizes, tuple(batch.tensors.shape[-2:]), targets)
-        features.anchors_per_cell = self.anchors_per_cell
-        return features
+        return grid_features(self.ssd, images, targets, self.anchors_per_cell, self._default_boxes)
 
     def _default_boxes(self, batch: ImageList, maps: list[Tensor]) -> Tensor:
         """Return the default boxes ``(A, 4)``, the same for every image and batch: made once."""
@@ -164,9 +157,7 @@ def ssd300_vgg16(
         Sides of the default boxes of each map, and of one beyond, as shares of the image.
     """
     weights = "IMAGENET1K_FEATURES" if weights == "DEFAULT" else weights
-    body = load_weights(vgg16, weights, VGG16_Weights).features
-    freeze_stages(body, VGG_STAGES, frozen_stages)
-    backbone = SSDFeatureExtractorVGG(body, highres=False)
+    backbone = SSDFeatureExtractorVGG(build_body("vgg16", weights, frozen_stages), highres=False)
     ratios, steps = [[2], [2, 3], [2, 3], [2, 3], [2], [2]], [8, 16, 32, 64, 100, 300]
     if size < SMALLEST_SSD300:
         backbone.extra, ratios, steps = backbone.extra[:-2], ratios[:-2], steps[:-2]
@@ -194,7 +185,7 @@ def ssdlite320_mobilenet_v3_large(
     size: Pixels = 320,
     image_mean: ImageMean = (0.5, 0.5, 0.5),
     image_std: ImageStd = (0.5, 0.5, 0.5),
-    frozen_stages: MobileNetStages = 0,
+    frozen_stages: PyramidStages = 0,
     reduced_tail: bool = False,
 ) -> SSDDetector:
     """Return SSDLite with MobileNetV3, a fiftieth of SSD300's cost.
@@ -213,12 +204,11 @@ def ssdlite320_mobilenet_v3_large(
     reduced_tail : bool
         Halve the channels of the last blocks, as torchvision does when it trains from scratch.
     """
-    if reduced_tail and weights in MobileNet_V3_Large_Weights.__members__:
+    if reduced_tail and weights in BACKBONES["mobilenet_v3_large"].published.__members__:
         raise ConfigError("reduced_tail: there are no weights for it; set weights to nothing or a state dict's path")
     norm_layer = partial(CellBatchNorm, eps=0.001, momentum=0.03)
-    build = partial(mobilenet_v3_large, norm_layer=norm_layer, reduced_tail=reduced_tail)
-    body = load_weights(build, weights, MobileNet_V3_Large_Weights).features
-    freeze_stages(body, MOBILENET_V3_STAGES, frozen_stages)
+    options = {"norm_layer": norm_layer, "reduced_tail": reduced_tail}
+    body = build_body("mobilenet_v3_large", weights, frozen_stages, **options)
     return SSDDetector(
         SSDLiteFeatureExtractorMobileNet(body, 13, norm_layer),
         num_classes,

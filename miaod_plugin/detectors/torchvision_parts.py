@@ -1,12 +1,63 @@
 """What the adapters of torchvision's detectors share."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from .base import Features
+from .base import Features, cells_inside
+
+
+def transformed(
+    model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]] | None
+) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
+    """Return images and targets as torchvision's model resizes, normalises and pads them, channels last in memory."""
+    batch, targets = model.transform(images, targets)
+    batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
+    return batch, targets
+
+
+def grid_features(
+    model: nn.Module,
+    images: list[Tensor],
+    targets: list[dict[str, Tensor]] | None,
+    anchors_per_cell: list[int],
+    make_anchors: Callable[[ImageList, list[Tensor]], Tensor] | None = None,
+) -> Features:
+    """Return the features of a detector whose instances are the anchors of its feature maps' cells.
+
+    Parameters
+    ----------
+    model : Module
+        Of torchvision, with ``transform``, ``backbone`` and ``anchor_generator``.
+    images, targets : list
+        As in `Detector.features`.
+    anchors_per_cell : list of int
+        For each level.
+    make_anchors : callable, default=None
+        ``(images, feature maps) -> anchors (A, 4)`` in place of the model's generator.
+    """
+    batch, resized_targets = transformed(model, images, targets)
+    maps = list(model.backbone(batch.tensors).values())
+    features = Features(
+        maps,
+        # the same for every image of a batch
+        make_anchors(batch, maps) if make_anchors else model.anchor_generator(batch, maps)[0],
+        batch.image_sizes,
+        [tuple(image.shape[-2:]) for image in images],
+        tuple(batch.tensors.shape[-2:]),
+        resized_targets,
+        anchors_per_cell=anchors_per_cell,
+    )
+    if features.padded:
+        inside = [cells_inside(level.shape[-2:], features).flatten(1) for level in maps]
+        features.valid = [
+            cells.repeat_interleave(count, dim=1) for cells, count in zip(inside, anchors_per_cell, strict=True)
+        ]
+    return features
 
 
 class LevelClassifier(nn.Module):
