@@ -118,3 +118,14 @@ def test_imports_within_a_folder_are_relative_so_that_an_editor_can_follow_them(
             if match and (target if target in TOPS else "miaod_plugin") == own:
                 wrong.append(f"{name}: {line.strip()}")
     assert wrong == []
+
+
+def test_the_map_names_every_room_and_every_module_beside_them_once():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The house")[2].partition("\n## ")[0]
+    named, top = [], ""
+    for indent, name in re.findall(r"^ {4}( {0,2})([a-z_]+(?:/|\.py)) +\S", text, re.MULTILINE):
+        top = top if indent else name
+        named.append(f"{top}{name}" if indent else name)
+    rooms = {f"{path.relative_to(ROOT).parent.as_posix()}/" for path in MODULES.values()}
+    beside = {f"miaod_plugin/{path.name}" for path in (ROOT / "miaod_plugin").glob("[a-z]*.py")}
+    assert sorted(named) == sorted({*rooms, *beside, "tests/"})
