@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.labeled import labeled_images
 from miaod_plugin.parameters import RandomState
 from miaod_plugin.query import QueryStrategy
 
@@ -13,7 +14,7 @@ from miaod_plugin.query import QueryStrategy
 class CoreSetSampling(QueryStrategy):
     """Choose images one after the other, each the farthest from all labelled and already chosen ones.
 
-    Greedy k-center on the estimator's embeddings (`ObjectDetector.transform`), starting from its labelled images. The
+    Greedy k-center on the estimator's embeddings (`ObjectDetector.transform`), starting from the labelled images. The
     utility of an image is its distance to the nearest of them at the moment it is chosen.
 
     Parameters
@@ -30,26 +31,30 @@ class CoreSetSampling(QueryStrategy):
     def __init__(self, random_state: RandomState = None):
         self.random_state = random_state
 
-    def utilities(self, estimator, X) -> np.ndarray:
+    def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return the distance of each image to the nearest labelled one, ``(n,)``."""
-        return nearest_distances(*self._embeddings(estimator, X))
+        return nearest_distances(*self._embeddings(estimator, X, labeled))
 
-    def select(self, estimator, X, n_instances: int) -> tuple[np.ndarray, np.ndarray]:
+    def select(self, estimator, X, n_instances: int, *, labeled=None) -> tuple[np.ndarray, np.ndarray]:
         """Return ``(indices, distances)`` of the k-center greedy choice, in its order."""
-        return k_center_greedy(*self._embeddings(estimator, X), n_instances)
+        return k_center_greedy(*self._embeddings(estimator, X, labeled), n_instances)
 
-    def ranking(self, estimator, X, at_most: int) -> Iterator[tuple[int, float]]:
+    def ranking(self, estimator, X, at_most: int, *, labeled=None) -> Iterator[tuple[int, float]]:
         """Yield row and distance in the order of the choice; what is not asked for is not computed."""
-        yield from islice(k_centers(*self._embeddings(estimator, X)), at_most)
+        yield from islice(k_centers(*self._embeddings(estimator, X, labeled)), at_most)
 
     @staticmethod
-    def _embeddings(estimator, X) -> tuple[np.ndarray, np.ndarray]:
+    def _embeddings(estimator, X, labeled) -> tuple[np.ndarray, np.ndarray]:
         """Return the centred embeddings of the pool and of the labelled images; centring keeps float32 exact enough."""
+        known = labeled_images(estimator, labeled)
+        if known is None:
+            raise ConfigError(
+                "labeled: CoreSetSampling starts from the annotated images, which a loaded detector does not know;"
+                " query with labeled=X"
+            )
         pool = estimator.transform(X)
-        if not hasattr(estimator, "X_labeled_"):
-            raise ConfigError("CoreSetSampling starts from the labelled images; set estimator.X_labeled_ after load()")
         center = pool.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return pool - center, estimator.transform(estimator.X_labeled_) - center
+        return pool - center, estimator.transform(known.X) - center
 
 
 def k_center_greedy(pool: np.ndarray, labeled: np.ndarray, n_instances: int) -> tuple[np.ndarray, np.ndarray]:

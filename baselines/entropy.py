@@ -44,7 +44,7 @@ class EntropySampling(QueryStrategy):
         self.aggregate = aggregate
         self.random_state = random_state
 
-    def utilities(self, estimator, X) -> np.ndarray:
+    def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return the aggregated entropy of each image in nats, ``(n,)``."""
         check_arguments(type(self), self.get_params())
         reducer = self._detection_entropy if self.over == "detections" else self._instance_entropy

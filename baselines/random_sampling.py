@@ -19,6 +19,6 @@ class RandomSampling(QueryStrategy):
     def __init__(self, random_state: RandomState = None):
         self.random_state = random_state
 
-    def utilities(self, estimator, X) -> np.ndarray:
+    def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return uniform random numbers in 0..1, ``(n,)``."""
         return np.random.default_rng(seed_of(self.random_state)).random(len(X))

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .data.image_sets import check_images
 from .errors import ConfigError
 from .estimator import ObjectDetector
+from .labeled import labeled_images
 from .mil.options import MIAODOptions, miaod_options
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole
 from .randomness import seed_of
@@ -137,7 +138,7 @@ random_state, checkpoint, checkpoint_seconds, on_step, verbose
         """What the mode and the options come to."""
         return miaod_options(self.mode, self.options)
 
-    def adapted_to(self, pool) -> "MIAODDetector":
+    def adapted_to(self, pool, labeled=None) -> "MIAODDetector":
         """Return a copy that has gone on, from label-set training, through the adversarial rounds on a pool.
 
         This is what a MI-AOD query does with a detector that has seen no unlabelled image; the detector itself does not
@@ -147,22 +148,25 @@ random_state, checkpoint, checkpoint_seconds, on_step, verbose
         ----------
         pool : ndarray
             Unlabelled images; a random subset as large as the labelled set is used.
+        labeled : tuple (X, y), optional
+            The annotated images to train on, and their targets; by default those of the last `fit`.
         """
         check_is_fitted(self, "network_")
-        if not (hasattr(self, "X_labeled_") and hasattr(self, "y_labeled_")):
+        known = labeled_images(self, labeled)
+        if known is None or known.y is None:
             raise ConfigError(
-                "a loaded detector does not know its labelled images: set X_labeled_ and y_labeled_ after load(),"
-                " or query with adapt=False"
+                "labeled: the adversarial rounds train on annotated images, which a loaded detector does not know;"
+                " query with labeled=(X, y), or with adapt=False"
             )
         seed = seed_of(self.random_state)
         adapted = copy.copy(self)
         adapted.network_ = copy.deepcopy(self.network_)
         adapted.checkpoint = adapted.on_step = None
-        unlabeled = adapted._choose_unlabeled(check_images(pool), len(self.X_labeled_), seed)
-        rounds = self._adversarial_rounds(len(self.X_labeled_), len(unlabeled))
+        unlabeled = adapted._choose_unlabeled(check_images(pool), len(known.X), seed)
+        rounds = self._adversarial_rounds(len(known.X), len(unlabeled))
         steps = sum(stage.steps for stage in rounds)
         logger.info("no unlabelled image was seen in training: %d steps of adversarial rounds on the pool", steps)
-        adapted._train(self.X_labeled_, self.y_labeled_, unlabeled, rounds, seed)
+        adapted._train(known.X, known.y, unlabeled, rounds, seed)
         return adapted
 
     def adapting_steps(self, n_labeled: int, n_unlabeled: int) -> int:

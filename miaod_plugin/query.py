@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 
 from .data.image_sets import check_images
 from .errors import ConfigError, shown
+from .labeled import Labeled, labeled_images
 from .parameters import check_arguments
 
 
@@ -14,24 +15,35 @@ class QueryStrategy(BaseEstimator):
     """Choose the images of a pool that are worth annotating.
 
     A subclass implements `utilities`, or overrides `select` where the choice of one image depends on the others (and
-    `ranking`, if it chooses them one after the other). It draws random numbers only from its own `random_state` and
-    never changes its inputs: the same question has the same answer.
+    `ranking`, if it chooses them one after the other). What must be done to the estimator before it is asked is
+    `prepared`. It draws random numbers only from its own `random_state` and never changes its inputs: the same question
+    has the same answer.
+
+    Every method may be given the images annotated so far, ``labeled``: an ndarray of images, or a tuple ``(X, y)`` with
+    their targets. Without, they are those that the estimator was fitted on; see `labeled_images`.
     """
 
     requires_adversarial = False  # whether the estimator must have MI-AOD's two classifiers
 
-    def utilities(self, estimator, X) -> np.ndarray:
-        """Return how informative each image is, float ``(n,)``; higher is more."""
+    def prepared(self, estimator, X, labeled: Labeled | None):
+        """Return the estimator that `query` asks: this one, which does not change, or one that is made from it."""
+        return estimator
+
+    def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
+        """Return how informative each image is to the estimator as it is, float ``(n,)``; higher is more."""
         raise NotImplementedError
 
-    def select(self, estimator, X, n_instances: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``(indices, utilities)`` of the `n_instances` most informative images, best first."""
-        utilities = self.utilities(estimator, X)
+    def select(self, estimator, X, n_instances: int, *, labeled=None) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``(indices, utilities)`` of the `n_instances` images to annotate next, best first.
+
+        The estimator is asked as it is.
+        """
+        utilities = self.utilities(estimator, X, labeled=labeled)
         best = np.argsort(-utilities, kind="stable")[:n_instances]
         return best, utilities[best]
 
-    def query(self, estimator, X, n_instances: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of X to annotate next.
+    def query(self, estimator, X, n_instances: int = 1, *, labeled=None) -> tuple[np.ndarray, np.ndarray]:
+        """Prepare the estimator, and return the rows of X to annotate next.
 
         Parameters
         ----------
@@ -41,6 +53,8 @@ class QueryStrategy(BaseEstimator):
             The pool, ``(n,)`` image paths or ``(n, H, W, 3)`` uint8 images.
         n_instances : int
             How many images to choose, at most n.
+        labeled : ndarray, or tuple (X, y), optional
+            The images annotated so far, and their targets.
 
         Returns
         -------
@@ -52,7 +66,10 @@ class QueryStrategy(BaseEstimator):
         Raises
         ------
         ConfigError
-            If `n_instances` is not in 1..n, or a parameter of the strategy or the estimator is not allowed.
+            If `n_instances` is not in 1..n, a parameter of the strategy or the estimator is not allowed, or the
+            strategy needs annotated images that nobody told.
+        DataError
+            If X or `labeled` is not of this form.
         """
         check_arguments(type(self), self.get_params(deep=False))
         if isinstance(estimator, type) or not hasattr(estimator, "fit"):
@@ -62,18 +79,22 @@ class QueryStrategy(BaseEstimator):
             raise ConfigError(f"n_instances: {shown(n_instances)} is not allowed; give a whole number from 1 on")
         if n_instances > len(X):
             raise ConfigError(f"n_instances: {n_instances} asked for, but the pool has {len(X)} images")
-        indices, utilities = self.select(estimator, X, int(n_instances))
+        labeled = labeled_images(estimator, labeled)
+        estimator = self.prepared(estimator, X, labeled)
+        indices, utilities = self.select(estimator, X, int(n_instances), labeled=labeled)
         return np.asarray(indices, dtype=np.int64), np.asarray(utilities, dtype=np.float64)
 
-    def ranking(self, estimator, X, at_most: int) -> Iterator[tuple[int, float]]:
+    def ranking(self, estimator, X, at_most: int, *, labeled=None) -> Iterator[tuple[int, float]]:
         """Yield the row and the utility of up to `at_most` images, best first, for as long as the caller goes on.
 
         This is for a budget that counts boxes or time, where how many images it buys shows only on the way. The pool is
         asked about once.
         """
-        indices, utilities = self.query(estimator, X, at_most)
+        indices, utilities = self.query(estimator, X, at_most, labeled=labeled)
         yield from zip(indices.tolist(), utilities.tolist(), strict=True)
 
     def __call__(self, learner, X, n_instances: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Answer modAL, which passes its learner; an estimator itself will do too."""
-        return self.query(getattr(learner, "estimator", learner), X, n_instances)
+        """Answer modAL, which passes its learner and so what that has learned from; an estimator will do too."""
+        X_training = getattr(learner, "X_training", None)
+        labeled = None if X_training is None else (X_training, learner.y_training)
+        return self.query(getattr(learner, "estimator", learner), X, n_instances, labeled=labeled)

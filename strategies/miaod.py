@@ -9,6 +9,7 @@ from torch import Tensor
 from miaod_plugin import mil
 from miaod_plugin.detectors.network import InstanceOutputs
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.labeled import Labeled
 from miaod_plugin.mil.objective import class_logits, mil_instances
 from miaod_plugin.mil.options import MIAODOptions
 from miaod_plugin.parameters import Count, RandomState, Share, check_arguments
@@ -30,8 +31,8 @@ class MIAODSampling(QueryStrategy):
     top_k : int or float, optional
         A number of instances, or as a float a share of the image's; by default the estimator's option.
     adapt : bool
-        Run the adversarial rounds on the pool first if the estimator has seen no unlabelled image. The estimator itself
-        does not change.
+        Before a query, run the adversarial rounds on the pool if the estimator has seen no unlabelled image. The
+        estimator itself does not change.
     random_state : int, optional
         Unused: the selection is deterministic. Every strategy has it.
 
@@ -66,16 +67,25 @@ class MIAODSampling(QueryStrategy):
         self.adapt = adapt
         self.random_state = random_state
 
-    def utilities(self, estimator, X) -> np.ndarray:
-        """Return the uncertainty of each image, ``(n,)``."""
+    def prepared(self, estimator, X, labeled: Labeled | None):
+        """Return a copy that went through the adversarial rounds on the pool if the estimator has seen none of it."""
+        self._require_two_classifiers(estimator)
+        if self.adapt and getattr(estimator, "n_unlabeled_", None) == 0:
+            return estimator.adapted_to(X, labeled)
+        return estimator
+
+    def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
+        """Return the uncertainty of each image to the estimator as it is, ``(n,)``."""
         check_arguments(type(self), self.get_params())
+        self._require_two_classifiers(estimator)
+        return estimator.map_pool(X, {"uncertainty": self.reducer(estimator.options_)})["uncertainty"]
+
+    @staticmethod
+    def _require_two_classifiers(estimator) -> None:
         if not hasattr(estimator, "adapted_to"):
             raise ConfigError(
                 f"MIAODSampling needs the two classifiers of a MIAODDetector; {type(estimator).__name__} has one"
             )
-        if self.adapt and getattr(estimator, "n_unlabeled_", None) == 0:
-            estimator = estimator.adapted_to(X)
-        return estimator.map_pool(X, {"uncertainty": self.reducer(estimator.options_)})["uncertainty"]
 
     def reducer(self, options: MIAODOptions) -> Callable[[InstanceOutputs], Tensor]:
         """Return what computes the uncertainty of each image of a batch, ``(B,)``, in a pass over a pool."""

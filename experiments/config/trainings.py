@@ -29,13 +29,13 @@ def uses_unlabelled(training: str) -> bool:
     return has_two_heads(training) and training != SUPERVISED_TWO_HEADS
 
 
-def make_strategy(arm: Arm, random_state: int) -> QueryStrategy:
-    """Return the query strategy of an arm, seeded."""
+def make_strategy(arm: Arm, random_state: int, training: str | None = None) -> QueryStrategy:
+    """Return the query strategy of an arm, seeded, to be asked about a model of a training, by default the arm's."""
     strategy = find(STRATEGIES, arm.strategy)(**arm.options)
     parameters = strategy.get_params()
     if "random_state" in parameters:
         strategy.set_params(random_state=random_state)
-    if training_of(arm) == SUPERVISED_TWO_HEADS and "adapt" not in arm.options:
+    if (training or training_of(arm)) == SUPERVISED_TWO_HEADS and "adapt" in parameters.keys() - arm.options.keys():
         strategy.set_params(adapt=False)  # selection must not train, or the arm would no longer be supervised
     return strategy
 

@@ -95,8 +95,6 @@ def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
     training = teach(experiment, cell, labelled, report)
 
     estimator = load_estimator(experiment.config, cell.training, folder / MODEL)
-    # what it learned from is not in the model's file, but some strategies start from it
-    estimator.X_labeled_, estimator.y_labeled_ = experiment.train.X[labelled], experiment.train.y[labelled]
     scores = score(experiment, cell, estimator, report)
     query_seconds = query(experiment, cell, estimator, labelled, report) if experiment.run.asks(cell) else None
 
@@ -249,7 +247,8 @@ def query(experiment: Experiment, cell: Cell, estimator, labelled: np.ndarray, r
     rows, spent = [], 0.0
     if at_most:
         strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle))
-        for index, utility in strategy.ranking(estimator, train.X[pool], at_most):
+        known = train.X[labelled], train.y[labelled]  # what it learned from is not in the model's file
+        for index, utility in strategy.ranking(estimator, train.X[pool], at_most, labeled=known):
             rows.append({"rank": len(rows) + 1, "id": train.ids[pool[index]], "utility": repr(float(utility))})
             spent += costs[index]
             if spent >= to_spend:

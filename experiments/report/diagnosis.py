@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from miaod_plugin.data import make_targets, read_image
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, did_you_mean
+from miaod_plugin.labeled import Labeled
 from miaod_plugin.metrics import voc_average_precision
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.randomness import seeded
@@ -103,13 +104,14 @@ def diagnose(
     for cell in cells:
         estimator = load_estimator(run.config, cell.training, model_path(run, cell))
         labelled = [row_of[name] for name in records[cell].labelled]
-        estimator.X_labeled_, estimator.y_labeled_ = train.X[labelled], train.y[labelled]
+        known = Labeled(train.X[labelled], train.y[labelled])
         pool = np.setdiff1d(np.arange(len(train)), labelled)
         if not len(pool):
             continue  # everything is labelled: nobody was asked
         truths = true_values(estimator, train, pool)
         for name, strategy in _strategies(run, cell).items():
-            utilities = strategy.utilities(estimator, train.X[pool])
+            asked = strategy.prepared(estimator, train.X[pool], known)
+            utilities = strategy.utilities(asked, train.X[pool], labeled=known)
             ranks = {truth: rank_correlation(utilities, truths[truth]) for truth in TRUTHS}
             yield {"arm": cell.arm, "seed": cell.seed, "cycle": cycle, "strategy": name, "images": len(pool), **ranks}
 
@@ -156,13 +158,9 @@ def _strategies(run: Run, cell: Cell) -> dict[str, QueryStrategy]:
     """Return the strategies of the run that can score the pool of the cell's model one image at a time."""
     found: dict[str, QueryStrategy] = {}
     for arm in run.config.arms:
-        strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle))
+        strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle), cell.training)
         scores = type(strategy).utilities is not QueryStrategy.utilities
         if scores and (has_two_heads(cell.training) or not strategy.requires_adversarial):
-            if "adapt" in strategy.get_params() and "adapt" not in arm.options:
-                strategy.set_params(
-                    adapt=False
-                )  # the model itself is asked, unless an arm says that a copy trains first
             own = arm.strategy if not arm.options else f"{arm.strategy} {arm.options}"
             found.setdefault(own, strategy)
     return found

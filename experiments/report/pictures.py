@@ -128,7 +128,7 @@ def heatmaps(run: Run, arms: list[str], train: DetectionData) -> Heatmaps | None
         "detections": lambda outputs: outputs.detections,
     }
     passed = estimator.map_pool(images, reducers)
-    uncertainties = MIAODSampling(adapt=False).utilities(estimator, images)
+    uncertainties = MIAODSampling().utilities(estimator, images)
     tops = {kind: max(float(maps[kind].max()) for maps in passed["maps"]) for kind in passed["maps"][0]}
     table = []
     for name, image, maps, prediction, uncertainty in zip(

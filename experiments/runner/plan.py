@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -202,13 +203,10 @@ def measure(config: ExperimentConfig, pool: Pool) -> Speed:
             measured += len(times)
             few = X if step[training] < 1 else X[:1]
             detect[training] = _seconds(estimator.predict, few) / len(few)
-            estimator.X_labeled_ = few[:1]
             for arm in config.arms:
                 if training_of(arm) == training:
-                    strategy = make_strategy(arm, 0)
-                    if "adapt" in strategy.get_params():
-                        strategy.set_params(adapt=False)  # its training is counted as steps
-                    query[arm.name] = _seconds(strategy.query, estimator, few, 1) / len(few)
+                    ask = partial(make_strategy(arm, 0).select, labeled=few[:1])  # a query's training counts as steps
+                    query[arm.name] = _seconds(ask, estimator, few, 1) / len(few)
     return Speed(step, detect, query, measured)
 
 

@@ -100,7 +100,7 @@ def _look_at(estimator, paths: list[str], heatmap: bool) -> tuple[list, dict[str
 
     reducers, X = dict(FOUND), np.array(paths)
     if hasattr(estimator, "adapted_to"):
-        reducers["uncertainty"] = find(STRATEGIES, "miaod")(adapt=False).reducer(estimator.options_)
+        reducers["uncertainty"] = find(STRATEGIES, "miaod")().reducer(estimator.options_)
     if heatmap:
         reducers["tops"] = lambda outputs: [
             {name: heat.max() for name, heat in maps.items()} for maps in miaod_maps(outputs, estimator.options_)

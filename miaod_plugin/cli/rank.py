@@ -52,13 +52,10 @@ def rank(
     from ..registry import STRATEGIES, find
 
     query_strategy = find(STRATEGIES, strategy)(random_state=seed)
-    if "adapt" in query_strategy.get_params():
-        query_strategy.set_params(adapt=False)  # a checkpoint knows no labelled images to train on
     estimator = load_detector(checkpoint, device)
-    if labelled is not None:
-        estimator.X_labeled_ = load_folder(labelled).X
-    elif strategy == "coreset":
+    if labelled is None and strategy == "coreset":
         raise ConfigError("--strategy coreset starts from the annotated images; give their folder with --labelled")
+    annotated = None if labelled is None else load_folder(labelled).X
     pool = load_folder(folder)
     rows = RowFile(out.with_name(f"{out.name}.partial"), ranking_key(checkpoint, query_strategy))
     left_out = set()
@@ -70,7 +67,8 @@ def rank(
     try:
         with progress_bar("images") as show:
             detector = PatientDetector(estimator, rows, show)
-            ranked = rank_images(detector, query_strategy, pool, n, leave_out if on_error == "skip" else None)
+            on_broken = leave_out if on_error == "skip" else None
+            ranked = rank_images(detector, query_strategy, pool, n, on_broken, annotated)
     except BrokenImages as error:
         refuse_broken(error.errors, "the others are done and kept")
     except KeyboardInterrupt:

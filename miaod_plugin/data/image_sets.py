@@ -6,7 +6,7 @@ from ..errors import DataError, shown
 from .detection_data import make_targets
 
 
-def check_images(X) -> np.ndarray:
+def check_images(X, name: str = "X") -> np.ndarray:
     """Return images as an array of paths ``(n,)`` of str, or uint8 ``(n, H, W, 3)``, or raise a DataError."""
     try:
         array = X if isinstance(X, np.ndarray) else np.asarray(None if isinstance(X, str) else list(X))
@@ -19,7 +19,7 @@ def check_images(X) -> np.ndarray:
     if array.ndim == 4 and array.shape[3] == 3 and array.dtype == np.uint8:
         return array
     given = f"{array.dtype} of shape {array.shape}" if array.ndim else shown(X)
-    raise DataError(f"X: {given} is not a set of images; give paths (n,) of str or uint8 (n, H, W, 3)")
+    raise DataError(f"{name}: {given} is not a set of images; give paths (n,) of str or uint8 (n, H, W, 3)")
 
 
 def check_annotated_images(X, y) -> tuple[np.ndarray, np.ndarray]:

@@ -21,8 +21,11 @@ def rank_images(
     pool: DetectionData,
     n_instances: int,
     on_broken: Callable[[BrokenImages], None] | None = None,
+    labelled: np.ndarray | None = None,
 ) -> list[Found]:
     """Return the images of a pool to annotate next, best first, with what the detector finds in them.
+
+    The detector is asked as it is: nothing trains.
 
     Parameters
     ----------
@@ -34,6 +37,8 @@ def rank_images(
         How many; fewer where the pool has fewer.
     on_broken : callable, optional
         Called with the images that cannot be read, which are then left out. Without it they are an error.
+    labelled : ndarray, optional
+        Files of the images annotated so far.
 
     Raises
     ------
@@ -45,7 +50,7 @@ def rank_images(
     while len(pool):
         detector.begin()
         try:
-            picked, utilities = strategy.query(detector, pool.X, min(n_instances, len(pool)))
+            picked, utilities = strategy.select(detector, pool.X, min(n_instances, len(pool)), labeled=labelled)
             chosen = pool.subset(picked)
             return to_found(chosen.ids, detector.map_pool(chosen.X, FOUND), utilities)
         except BrokenImages as error:
@@ -54,8 +59,7 @@ def rank_images(
             on_broken(error)
             broken = np.array(list(error.errors))
             pool = pool.subset(~np.isin(pool.X, broken))
-            if hasattr(detector, "X_labeled_"):
-                detector.estimator.X_labeled_ = detector.X_labeled_[~np.isin(detector.X_labeled_, broken)]
+            labelled = labelled if labelled is None else labelled[~np.isin(labelled, broken)]
     raise DataError("there is no image left that can be read")
 
 

@@ -13,7 +13,7 @@ from sklearn.dummy import DummyClassifier
 from miaod_plugin import ObjectDetector
 from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.errors import ConfigError
+from miaod_plugin.errors import ConfigError, DataError
 
 DATA = make_digit_scenes(24, random_state=4)
 
@@ -69,6 +69,29 @@ def test_coreset_takes_every_image_once_even_when_they_are_all_alike(detector):
 def test_a_labelled_image_is_the_last_that_coreset_asks_for(detector):
     pool = np.concatenate([DATA.X[6:10], DATA.X[:1]])
     assert CoreSetSampling().query(detector, pool, 5)[0][-1] == 4
+
+
+def test_coreset_starts_from_the_images_it_is_told_of_rather_than_those_the_detector_was_fitted_on(detector, tmp_path):
+    pool = np.concatenate([DATA.X[6:10], DATA.X[:1], DATA.X[12:13]])
+    indices, _ = CoreSetSampling().query(detector, pool, 6, labeled=DATA.X[12:15])
+    assert indices[-1] == 5 and CoreSetSampling().query(detector, pool, 6)[0][-1] == 4
+    assert CoreSetSampling().utilities(detector, pool, labeled=DATA.X[12:15])[5] == 0
+    detector.save(tmp_path / "model.safetensors")
+    loaded = ObjectDetector.load(tmp_path / "model.safetensors")
+    told = CoreSetSampling().query(loaded, pool, 6, labeled=(DATA.X[12:15], DATA.y[12:15]))[0]
+    np.testing.assert_array_equal(told, indices)
+    with pytest.raises(ConfigError, match=r"^labeled: .* a loaded detector does not know; query with labeled=X$"):
+        CoreSetSampling().query(loaded, pool, 6)
+
+
+def test_what_is_no_set_of_labelled_images_is_refused_in_one_line(detector):
+    for labeled, message in (
+        ("a.png", "^labeled: 'a.png' is not a set of images"),
+        ((DATA.X[:2],), r"^labeled: a tuple of 1 is not allowed; give images X, or \(X, y\)"),
+        ((DATA.X[:2], DATA.y[:3]), "^y: 3 targets for 2 images"),
+    ):
+        with pytest.raises(DataError, match=message):
+            RandomSampling().query(detector, DATA.X[6:], 1, labeled=labeled)
 
 
 @pytest.mark.parametrize("strategy", [CoreSetSampling(), EntropySampling(), RandomSampling(random_state=0)])

@@ -44,8 +44,7 @@ def test_an_arm_that_adapts_picks_what_a_copy_of_its_model_picks_after_the_adver
         pool = np.setdiff1d(np.arange(len(train)), labelled)
         estimator = load_estimator(run.config, run.trainings["adapted"], folder / "model.safetensors")
         assert estimator.max_steps == read_json(folder / "metrics.json")["steps"], "the cycle's own schedule"
-        estimator.X_labeled_, estimator.y_labeled_ = train.X[labelled], train.y[labelled]
-        copy = estimator.adapted_to(train.X[pool])
+        copy = estimator.adapted_to(train.X[pool], (train.X[labelled], train.y[labelled]))
         assert copy.n_steps_ == estimator.adapting_steps(len(labelled), len(pool)) > 0
         with open(folder / "selected.csv", newline="") as file:
             selected = list(csv.DictReader(file))

@@ -115,9 +115,9 @@ class Counting(MIAODDetector):
         self.passes.append(len(X))
         return super().map_pool(X, reducers)
 
-    def adapted_to(self, pool):
+    def adapted_to(self, pool, labeled=None):
         self.adapted.append(len(pool))
-        return super().adapted_to(pool)
+        return super().adapted_to(pool, labeled)
 
 
 @pytest.mark.parametrize("strategy", ["miaod", "entropy", "coreset"])

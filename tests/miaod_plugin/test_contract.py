@@ -1,6 +1,7 @@
 """What every registered strategy and detector keeps, in every combination."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,24 @@ class TestEveryStrategyOnEveryDetector:
         strategy = find(STRATEGIES, strategy_name)(random_state=0)
         utilities = strategy.utilities(fitted(detector_name), DATA.X[4:])
         assert utilities.shape == (6,) and np.isfinite(utilities).all()
+
+    def test_answers_alike_whether_it_is_told_the_annotated_images_or_knows_them(self, strategy_name, detector_name):
+        estimator, pool = fitted(detector_name), DATA.X[4:]
+        strategy = find(STRATEGIES, strategy_name)(random_state=0)
+        loaded = copy.copy(estimator)  # a loaded detector does not know what it learned from
+        del loaded.X_labeled_, loaded.y_labeled_
+        labeled = (DATA.X[:4], DATA.y[:4])
+        expected = strategy.query(estimator, pool, 3)
+        for told in (labeled, DATA.X[:4]):
+            np.testing.assert_array_equal(strategy.query(loaded, pool, 3, labeled=told), expected)
+            np.testing.assert_array_equal(strategy.select(loaded, pool, 3, labeled=told), expected)
+            ranking = list(strategy.ranking(loaded, pool, 3, labeled=told))
+            np.testing.assert_array_equal(np.transpose(ranking), expected)
+            utilities = strategy.utilities(loaded, pool, labeled=told)
+            np.testing.assert_array_equal(utilities, strategy.utilities(estimator, pool))
+        learner = SimpleNamespace(estimator=loaded, X_training=labeled[0], y_training=labeled[1])
+        np.testing.assert_array_equal(strategy(learner, pool, n_instances=3), expected)
+        assert not hasattr(loaded, "X_labeled_")
 
 
 @pytest.mark.parametrize("name", STRATEGY_NAMES)

@@ -10,7 +10,7 @@ from modAL.models import ActiveLearner
 from sklearn.exceptions import NotFittedError
 
 from miaod_plugin import DetectionLearner, MIAODDetector
-from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.data import make_digit_scenes, make_targets
 from miaod_plugin.errors import ConfigError, MiaodError, TrainingError
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.strategies import MIAODSampling
@@ -27,8 +27,9 @@ class CountingSampling(QueryStrategy):
     def __init__(self):
         self.calls = 0
 
-    def utilities(self, estimator, X):
+    def utilities(self, estimator, X, *, labeled=None):
         self.calls += 1
+        self.labeled = labeled
         return -np.arange(len(X), dtype=float)
 
 
@@ -49,6 +50,24 @@ def test_one_query_asks_the_strategy_once(cls, n_instances):
     assert strategy.calls == 1
     assert picked.tolist() == list(range(n_instances))
     assert np.array_equal(images, DATA.X[POOL][picked])
+
+
+@pytest.mark.parametrize("cls", [DetectionLearner, ActiveLearner])
+def test_a_strategy_is_told_the_annotated_images_of_the_learner(cls):
+    learner = learner_of(cls, CountingSampling())
+    learner.estimator = copy.copy(learner.estimator)
+    del learner.estimator.X_labeled_, learner.estimator.y_labeled_  # as if it had been loaded
+    learner.query(DATA.X[POOL])
+    X, y = learner.query_strategy.labeled
+    assert np.array_equal(X, DATA.X[START]) and y.tolist() == DATA.y[START].tolist()
+
+
+def test_images_that_a_learner_was_taught_without_a_target_are_not_taken_for_annotated():
+    learner = DetectionLearner(detector(), CountingSampling())
+    learner.fit(DATA.X[:5], make_targets([*DATA.y[:3], None, None]))
+    learner.query(DATA.X[POOL])
+    X, y = learner.query_strategy.labeled
+    assert np.array_equal(X, DATA.X[:3]) and y.tolist() == DATA.y[:3].tolist()
 
 
 def run_loop(learner):
@@ -83,8 +102,8 @@ def test_query_returns_utilities_when_asked_for_metrics():
 
 def test_a_failing_strategy_is_not_asked_again():
     class Failing(CountingSampling):
-        def utilities(self, estimator, X):
-            super().utilities(estimator, X)
+        def utilities(self, estimator, X, *, labeled=None):
+            super().utilities(estimator, X, labeled=labeled)
             raise RuntimeError("from the strategy")
 
     strategy = Failing()

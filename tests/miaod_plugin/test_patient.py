@@ -73,16 +73,15 @@ def test_a_query_after_broken_images_looks_only_at_what_is_new(tmp_path, estimat
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     seen = []
-    estimator.X_labeled_ = images[5:]
     detector = PatientDetector(estimator, RowFile(tmp_path / "rows", "key"), lambda *count: seen.append(count))
     with pytest.raises(BrokenImages) as error:
-        strategy.query(detector, np.array([*images[:5], str(broken)]), 2)
+        strategy.query(detector, np.array([*images[:5], str(broken)]), 2, labeled=images[5:])
     assert list(error.value.errors) == [str(broken)] and str(broken) in str(error.value)
     seen.clear()
     detector.begin()
-    picked, utilities = strategy.query(detector, images[:5], 2)
+    picked, utilities = strategy.query(detector, images[:5], 2, labeled=images[5:])
     assert seen[0] == (5, 5), "nothing is looked at again"
-    expected = strategy.query(estimator, images[:5], 2)
+    expected = strategy.query(estimator, images[:5], 2, labeled=images[5:])
     np.testing.assert_array_equal(picked, expected[0])
     np.testing.assert_allclose(utilities, expected[1], rtol=1e-3, atol=1e-6)
 

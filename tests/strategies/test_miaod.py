@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from miaod_plugin import MIAODDetector, ObjectDetector, mil
-from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.data import make_digit_scenes, make_targets
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.mil.objective import mil_instances
 from miaod_plugin.strategies import MIAODSampling
@@ -79,12 +79,14 @@ def test_an_average_that_does_not_exist_is_refused():
 def test_a_detector_that_saw_no_unlabelled_image_is_adapted_to_the_pool_without_changing():
     estimator = detector().fit(DATA.X[:4], DATA.y[:4])
     weights = {name: tensor.clone() for name, tensor in estimator.network_.state_dict().items()}
-    adapted = MIAODSampling().utilities(estimator, DATA.X[4:])
-    as_it_is = MIAODSampling(adapt=False).utilities(estimator, DATA.X[4:])
-    assert not np.allclose(adapted, as_it_is)
+    indices, adapted = MIAODSampling().query(estimator, DATA.X[4:], 6)
+    as_it_is = MIAODSampling(adapt=False).query(estimator, DATA.X[4:], 6)
+    assert not np.allclose(adapted, as_it_is[1])
+    np.testing.assert_array_equal(MIAODSampling().select(estimator, DATA.X[4:], 6), as_it_is)
+    np.testing.assert_array_equal(np.sort(MIAODSampling().utilities(estimator, DATA.X[4:]))[::-1], as_it_is[1])
     assert all(torch.equal(tensor, weights[name]) for name, tensor in estimator.network_.state_dict().items())
-    expected = MIAODSampling(adapt=False).utilities(estimator.adapted_to(DATA.X[4:]), DATA.X[4:])
-    np.testing.assert_array_equal(adapted, expected)
+    expected = MIAODSampling().utilities(estimator.adapted_to(DATA.X[4:]), DATA.X[4:])
+    np.testing.assert_array_equal(adapted, expected[indices])
 
 
 def test_adapting_goes_through_the_adversarial_rounds():
@@ -119,12 +121,13 @@ def test_a_loaded_detector_adapts_once_it_is_told_what_it_learned_from(tmp_path)
     fitted = detector().fit(DATA.X[:4], DATA.y[:4])
     fitted.save(tmp_path / "model.safetensors")
     loaded = MIAODDetector.load(tmp_path / "model.safetensors")
-    loaded.X_labeled_ = DATA.X[:4]
-    with pytest.raises(ConfigError, match="set X_labeled_ and y_labeled_ after load"):
-        MIAODSampling().query(loaded, DATA.X[4:], 1)
-    loaded.y_labeled_ = DATA.y[:4]
-    expected = MIAODSampling().utilities(fitted, DATA.X[4:])
-    np.testing.assert_array_equal(MIAODSampling().utilities(loaded, DATA.X[4:]), expected)
+    for labeled in (None, DATA.X[:4]):
+        with pytest.raises(ConfigError, match=r"^labeled: .*query with labeled=\(X, y\), or with adapt=False$"):
+            MIAODSampling().query(loaded, DATA.X[4:], 1, labeled=labeled)
+    expected = MIAODSampling().query(fitted, DATA.X[4:], 6)
+    answer = MIAODSampling().query(loaded, DATA.X[4:], 6, labeled=(DATA.X[:5], make_targets([*DATA.y[:4], None])))
+    np.testing.assert_array_equal(answer, expected)
+    assert not hasattr(loaded, "X_labeled_")
 
 
 @pytest.mark.parametrize("top_k", [5.5, 0, -1, 0.0, "5", True, float("nan")])
