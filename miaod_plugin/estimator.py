@@ -15,7 +15,7 @@ from . import model_file
 from .data import check_targets
 from .data.image_sets import check_annotated_images, check_images, images_like
 from .detectors.base import Detector
-from .detectors.network import DetectionNetwork, InstanceOutputs
+from .detectors.network import DetectionNetwork
 from .errors import ConfigError, DataError, did_you_mean, shown
 from .metrics import voc_average_precision
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments
@@ -210,7 +210,13 @@ class ObjectDetector(BaseEstimator):
         """Return an embedding of each image, float32 ``(n, d)``: the average of each of the detector's feature maps."""
         return self.map_pool(X, {"embeddings": lambda outputs: outputs.embeddings})["embeddings"]
 
-    def map_pool(self, X, reducers: Mapping[str, Callable[[InstanceOutputs], object]]) -> dict[str, np.ndarray]:
+    def map_pool(
+        self,
+        X,
+        reducers: Mapping[str, Callable[..., object]],
+        y=None,
+        views: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+    ) -> dict[str, np.ndarray]:
         """Pass the images through the network once, batch by batch, and feed every reducer.
 
         Parameters
@@ -219,6 +225,11 @@ class ObjectDetector(BaseEstimator):
             ``(n,)`` image paths, or ``(n, H, W, 3)`` uint8 images.
         reducers : dict of callables
             Each gets the `InstanceOutputs` of a batch and returns a row per image: a tensor ``(B, ...)``, or a list.
+        y : ndarray of object, (n,), optional
+            A target for each image; `InstanceOutputs.losses` are then there.
+        views : sequence of callables, optional
+            Ways to see an image, mirrored or scaled, say: uint8 tensor ``(3, H, W)`` -> another one. A reducer then
+            gets the outputs of the same images in each view, one after the other: ``reducer(first, second)`` of two.
 
         Returns
         -------
@@ -227,7 +238,7 @@ class ObjectDetector(BaseEstimator):
         """
         X, parts, order = check_images(X), {name: [] for name in reducers}, []
         progress = Progress(type(self).__name__, self.verbose)
-        for indices, rows in self.map_batches(X, reducers):
+        for indices, rows in self.map_batches(X, reducers, y=y, views=views):
             for name, part in rows.items():
                 parts[name].append(part)
             order.extend(indices)
@@ -235,13 +246,19 @@ class ObjectDetector(BaseEstimator):
         return {name: stack_rows(part)[np.argsort(order)] for name, part in parts.items()}
 
     def map_batches(
-        self, X, reducers: Mapping[str, Callable], on_broken: Callable[[int, DataError], None] | None = None
+        self,
+        X,
+        reducers: Mapping[str, Callable],
+        on_broken: Callable[[int, DataError], None] | None = None,
+        *,
+        y=None,
+        views: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
     ) -> Iterator[tuple[np.ndarray, dict]]:
         """Yield what `map_pool` stacks, batch by batch, so that a long pass can be shown, stopped and gone on with.
 
         Parameters
         ----------
-        X, reducers
+        X, reducers, y, views
             As in `map_pool`.
         on_broken : callable, optional
             Called with the row of an image that cannot be read, and the error; the image is left out. Without it the
@@ -257,8 +274,13 @@ class ObjectDetector(BaseEstimator):
         check_is_fitted(self, "network_")
         self._check_parameters()
         X = check_images(X)
+        if y is not None:
+            X, y = check_annotated_images(X, y)
+            if unlabelled := [row for row, target in enumerate(y) if target is None]:
+                raise DataError(f"y[{unlabelled[0]}] is None; give a target for each image, or no y")
+            check_targets(y, len(self.classes_))
         warn_of_size(self.network_, X)
-        return map_batches(self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken)
+        return map_batches(self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views)
 
     def save(self, path) -> None:
         """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON.

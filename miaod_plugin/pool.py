@@ -2,9 +2,10 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from .data import image_size, make_targets, read_image
 from .detectors.network import DetectionNetwork, InstanceOutputs
-from .errors import DataError
+from .errors import ConfigError, DataError, shown
 from .threads import warn_of_waiting
+from .training.batches import training_target
 
+T = TypeVar("T")  # an image, as it waits for its batch
 WAITING = 4  # batches of bytes, as much memory as one batch of floats
 TOO_LARGE = 16  # times the pixels that a detector is made for
 
@@ -43,14 +46,20 @@ def map_batches(
     batch_size: int,
     num_workers: int,
     on_broken: Callable[[int, DataError], None] | None = None,
+    y: np.ndarray | None = None,
+    views: Sequence[Callable[[Tensor], Tensor]] | None = None,
 ) -> Iterator[tuple[np.ndarray, dict]]:
     """Feed every reducer with the network's outputs, batch by batch; see `ObjectDetector.map_batches`.
 
-    Only one batch of instance outputs is in memory at a time. A batch holds images that are padded alike, so that the
-    row of an image does not depend on its company.
+    Only one batch of instance outputs is in memory at a time, with `views` one of each. A batch holds images that are
+    padded alike in every view, so that the row of an image does not depend on its company.
     """
     if not len(X):
         raise DataError("X: there is no image in the pool")
+    if y is not None and views is not None:
+        raise ConfigError("views: targets do not turn with the images; pass y or views, not both")
+    if views is not None and not views:
+        raise ConfigError("views: there is none; give functions of an image, or None")
     if next(network.parameters()).device.type == "cpu":
         warn_of_waiting(torch.get_num_threads())
     loader = DataLoader(
@@ -60,9 +69,12 @@ def map_batches(
         num_workers=num_workers,
         generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
     )
+    padded_size = network.detector.padded_size
     images = _readable(chain.from_iterable(loader), on_broken)
-    for batch in padded_alike(images, network.detector.padded_size, batch_size):
-        yield np.array(list(batch)), _reduce(network, list(batch.values()), reducers)
+    seen = ((index, [image] if views is None else _seen(image, views)) for index, image in images)
+    for batch in padded_alike(seen, lambda views: tuple(padded_size(*x.shape[-2:]) for x in views), batch_size):
+        targets = None if y is None else [training_target(y[index]) for index in batch]
+        yield np.array(list(batch)), _reduce(network, list(batch.values()), targets, reducers)
 
 
 def _readable(
@@ -78,16 +90,26 @@ def _readable(
             on_broken(index, image)
 
 
+def _seen(image: Tensor, views: Sequence[Callable[[Tensor], Tensor]]) -> list[Tensor]:
+    """Return an image as each view shows it."""
+    seen = [view(image) for view in views]
+    for view, x in zip(views, seen, strict=True):
+        if not isinstance(x, Tensor) or x.dtype != torch.uint8 or x.ndim != 3 or len(x) != 3:
+            what = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else shown(x)
+            raise ConfigError(f"views: {shown(view)} makes {what} of an image; it must make a uint8 tensor (3, H, W)")
+    return seen
+
+
 def padded_alike(
-    images: Iterable[tuple[int, Tensor]], padded_size: Callable[[int, int], tuple[int, int]], batch_size: int
-) -> Iterator[dict[int, Tensor]]:
-    """Yield batches ``{index: image}`` of at most `batch_size` images ``(3, H, W)`` with one padded size.
+    images: Iterable[tuple[int, T]], kind_of: Callable[[T], Hashable], batch_size: int
+) -> Iterator[dict[int, T]]:
+    """Yield batches ``{index: image}`` of at most `batch_size` images of one kind: what they are padded to.
 
     An image waits until as many of its kind have come; when `WAITING` batches of images wait, the largest group goes.
     """
-    waiting: dict[tuple[int, int], dict[int, Tensor]] = defaultdict(dict)
+    waiting: dict[Hashable, dict[int, T]] = defaultdict(dict)
     for index, image in images:
-        kind = padded_size(*image.shape[-2:])
+        kind = kind_of(image)
         waiting[kind][index] = image
         if len(waiting[kind]) == batch_size:
             yield waiting.pop(kind)
@@ -104,14 +126,25 @@ def stack_rows(parts: list) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _reduce(network: DetectionNetwork, images: list[Tensor], reducers: Mapping) -> dict:
-    """Return each reducer's rows of one batch; the outputs of its instances are gone before the next batch begins."""
+def _reduce(
+    network: DetectionNetwork, seen: list[list[Tensor]], targets: list[dict[str, Tensor]] | None, reducers: Mapping
+) -> dict:
+    """Return each reducer's rows of one batch; the outputs of its instances are gone before the next batch begins.
+
+    `seen` has the views of each image.
+    """
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
     try:
-        outputs = network([image.to(device, non_blocking=True).float().div_(255) for image in images])
-        return {name: _to_cpu(reducer(outputs)) for name, reducer in reducers.items()}
+        outputs = []
+        for view in zip(*seen, strict=True):
+            images = [image.to(device, non_blocking=True).float().div_(255) for image in view]
+            outputs.append(network(images))
+        if targets is not None:
+            targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
+            outputs[0].annotated = images, targets
+        return {name: _to_cpu(reducer(*outputs)) for name, reducer in reducers.items()}
     finally:
         network.train(was_training)
 

@@ -13,14 +13,13 @@ import torch
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from miaod_plugin.data import make_targets, read_image
+from miaod_plugin.data import make_targets
 from miaod_plugin.data.detection_data import DetectionData
+from miaod_plugin.detectors.network import InstanceOutputs
 from miaod_plugin.errors import ConfigError, did_you_mean
 from miaod_plugin.labeled import Labeled
 from miaod_plugin.metrics import voc_average_precision
 from miaod_plugin.query import QueryStrategy
-from miaod_plugin.randomness import seeded
-from miaod_plugin.training.batches import training_target
 
 from ..config.sampling import random_state
 from ..config.trainings import has_two_heads, load_estimator, make_strategy
@@ -118,15 +117,13 @@ def diagnose(
 
 def true_values(estimator, train: DetectionData, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return for each image the loss and the error of a fitted detector on it, and the number of its boxes."""
-    predictions = estimator.predict(train.X[rows])
-    errors = [
-        _error(prediction, target, len(train.classes))
-        for prediction, target in zip(predictions, train.y[rows], strict=True)
-    ]
+    y = train.y[rows]
+    passed = estimator.map_pool(train.X[rows], {"detections": lambda outputs: outputs.detections, "loss": _losses}, y=y)
+    pairs = zip(passed["detections"], y, strict=True)
     return {
-        "loss": np.array([_loss(estimator.network_, x, y) for x, y in zip(train.X[rows], train.y[rows], strict=True)]),
-        "error": np.array(errors),
-        "boxes": np.array([len(target["labels"]) for target in train.y[rows]], dtype=float),
+        "loss": passed["loss"].astype(float),
+        "error": np.array([_error(prediction, target, len(train.classes)) for prediction, target in pairs]),
+        "boxes": np.array([len(target["labels"]) for target in y], dtype=float),
     }
 
 
@@ -139,13 +136,8 @@ def rank_correlation(utilities: np.ndarray, truth: np.ndarray) -> float:
     return float(spearmanr(utilities, truth).statistic)
 
 
-@torch.inference_mode()
-def _loss(network, x, target: dict) -> float:
-    device = next(network.parameters()).device
-    image = read_image(x).to(device).float().div(255)
-    target = {name: value.to(device) for name, value in training_target(target).items()}
-    with seeded(0, device):  # Faster R-CNN samples its proposals
-        return float(sum(network([image], [target]).loss.values()))
+def _losses(outputs: InstanceOutputs) -> torch.Tensor:
+    return torch.stack([sum(parts.values()) for parts in outputs.losses])
 
 
 def _error(prediction: dict, target: dict, n_classes: int) -> float:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..randomness import seeded
 from ..registry import DETECTORS, registered
 from .base import Detector, Features
 
@@ -25,6 +26,9 @@ class InstanceOutputs:
     boxes : Tensor, (B, A, 4)
         Box regression.
     features : Features
+    network : DetectionNetwork
+    annotated : (list of Tensor, list of dict) or None
+        The images and their targets in pixels of the image, in a pass over annotated images.
     """
 
     heads: list[list[Tensor]]
@@ -32,6 +36,7 @@ class InstanceOutputs:
     boxes: Tensor
     features: Features
     network: "DetectionNetwork"
+    annotated: tuple[list[Tensor], list[dict[str, Tensor]]] | None = None
 
     @property
     def valid(self) -> list[Tensor] | None:
@@ -62,8 +67,26 @@ class InstanceOutputs:
 
     @property
     def loss(self) -> dict[str, Tensor]:
-        """The named parts of the detection loss, the classification part averaged over the classifiers."""
+        """The named parts of the detection loss, the classification part averaged over the classifiers.
+
+        It is the batch's, of a network that was given targets. A pass over a pool gives none, since some detectors then
+        choose other instances; for annotated images it has `losses`.
+        """
         return self.network.detector.loss(self.heads, self.boxes, self.features)
+
+    @cached_property
+    def losses(self) -> list[dict[str, Tensor]]:
+        """The parts of `loss` of each image, whatever its batch mates: computed from the image alone.
+
+        Only in a pass that was given ``y``.
+        """
+        if self.annotated is None:
+            raise ConfigError("y: missing; the losses of images need their targets, as in map_pool(X, reducers, y=y)")
+        found = []
+        for image, target in zip(*self.annotated, strict=True):
+            with seeded(0, image.device):  # Faster R-CNN samples its proposals
+                found.append(self.network([image], [target]).loss)
+        return found
 
 
 class DetectionNetwork(nn.Module):

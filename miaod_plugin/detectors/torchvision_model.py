@@ -67,7 +67,7 @@ class TorchvisionDetector(Detector):
             for name, part in (("transform", self.model.transform), ("backbone", self.model.backbone))
         ]
         try:
-            result = self.model(images) if targets is None else self.model(images, count_from_one(targets))
+            result = self.model(images) if targets is None else self._losses(images, count_from_one(targets))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -82,6 +82,21 @@ class TorchvisionDetector(Detector):
         else:
             features.losses = result
         return features
+
+    def _losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the model's losses, which torchvision computes in training mode alone, also where it does not train.
+
+        Then normalisation and dropout stay as they are when detecting.
+        """
+        fixed = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
+        waking = [part for part in self.model.modules() if not self.training and not isinstance(part, fixed)]
+        for part in waking:
+            part.training = True
+        try:
+            return self.model(images, targets)
+        finally:
+            for part in waking:
+                part.training = False
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.model.transform, height, width)

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 from ..data import make_targets
-from ..data.image_sets import check_images
+from ..data.image_sets import check_annotated_images, check_images
 from ..errors import DataError
 from ..estimator import ObjectDetector
 from .row_file import RowFile, image_identity
@@ -65,7 +66,7 @@ class PatientDetector:
         """Return embeddings by way of `map_pool` below."""
         return type(self.estimator).transform(self, X)
 
-    def map_pool(self, X, reducers: Mapping[str, Callable]) -> dict[str, np.ndarray]:
+    def map_pool(self, X, reducers: Mapping[str, Callable], y=None, views=None) -> dict[str, np.ndarray]:
         """Do what `ObjectDetector.map_pool` does, looking only at images that it has no rows of.
 
         Raises
@@ -73,22 +74,24 @@ class PatientDetector:
         BrokenImages
             When all others are done.
         """
-        X = check_images(X)
+        X, y = (check_images(X), None) if y is None else check_annotated_images(X, y)
         images = [image_identity(path) for path in X]
         questions = {name: f"{self._passes} {name} {_place(reducer)}" for name, reducer in reducers.items()}
         self._passes += 1
         known = set.intersection(*(set(self.rows.rows(question).of) for question in questions.values()))
-        self._look_at(X, images, [k for k, image in enumerate(images) if image not in known], reducers, questions)
+        new = [k for k, image in enumerate(images) if image not in known]
+        look = partial(self.estimator.map_batches, X[new], reducers, y=None if y is None else y[new], views=views)
+        self._look_at(X, images, new, look, questions)
         return {name: _gather(self.rows.rows(question), images) for name, question in questions.items()}
 
-    def _look_at(self, X, images: list[bytes], new: list[int], reducers: Mapping, questions: dict[str, str]) -> None:
+    def _look_at(self, X, images: list[bytes], new: list[int], look: Callable, questions: dict[str, str]) -> None:
         self.on_progress(len(X) - len(new), len(X))
         if not new:
             return
         broken: dict[int, DataError] = {}
         done, saved = len(X) - len(new), time.monotonic()
         try:
-            for batch, rows in self.estimator.map_batches(X[new], reducers, on_broken=broken.__setitem__):
+            for batch, rows in look(on_broken=broken.__setitem__):
                 for name, question in questions.items():
                     self.rows.add(question, [images[new[k]] for k in batch], rows[name])
                 if time.monotonic() - saved >= SAVE_EVERY:

@@ -5,12 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 from tiny_experiment import run_tiny
 
 from miaod_plugin import ObjectDetector
 from miaod_plugin.cli.app import app
-from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.data import make_digit_scenes, read_image
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.experiments.config.trainings import load_estimator
@@ -19,6 +20,7 @@ from miaod_plugin.experiments.report.diagnosis import diagnose, rank_correlation
 from miaod_plugin.experiments.store.datasets import load_data
 from miaod_plugin.experiments.store.layout import Run
 from miaod_plugin.query import QueryStrategy
+from miaod_plugin.training.batches import training_target
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,10 @@ def test_the_truth_about_images_that_were_learnt_by_heart_is_good(by_heart):
     assert with_boxes.tolist() == [len(target["labels"]) > 0 for target in data.y]
     assert np.nanmean(truth["error"][:4]) < 0.2 < np.nanmean(truth["error"][4:])
     assert truth["loss"][:4].mean() < truth["loss"][4:].mean()
+    for x, target, loss in zip(data.X, data.y, truth["loss"], strict=True):
+        with torch.inference_mode():
+            alone = detector.network_([read_image(x).float() / 255], [training_target(target)])
+        assert loss == float(sum(alone.loss.values()))
 
 
 def test_the_error_of_an_image_with_difficult_objects_alone_is_unknown(by_heart):

@@ -172,7 +172,7 @@ def test_batches_hold_images_padded_alike_and_little_waits():
     rng = np.random.default_rng(1)
     shapes = [(3, int(side), 1) for side in rng.choice([1, 2, 3, *range(10, 60)], 400)]
     images, most, seen = ((k, torch.full(shape, k)) for k, shape in enumerate(shapes)), 0, []
-    for batch in padded_alike(images, lambda height, width: (height, width), 5):
+    for batch in padded_alike(images, lambda image: image.shape, 5):
         assert len({tuple(image.shape) for image in batch.values()}) == 1 and 0 < len(batch) <= 5
         assert all((image == index).all() for index, image in batch.items())
         seen += list(batch)
