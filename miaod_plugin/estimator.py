@@ -197,7 +197,10 @@ class ObjectDetector(BaseEstimator):
         return sum(stage.steps for stage in self._rounds(n_labeled, n_unlabeled))
 
     def predict(self, X) -> np.ndarray:
-        """Detect objects: an object array of dicts ``boxes`` (m, 4), ``labels`` (m,), ``scores`` (m,), best first."""
+        """Detect objects: an object array of dicts ``boxes`` (m, 4), ``labels`` (m,), ``scores`` (m,), best first.
+
+        Most detectors also tell in ``instances`` (m,) which of their instances each came from; see `Detector`.
+        """
         return self.map_pool(X, {"detections": lambda outputs: outputs.detections})["detections"]
 
     def score(self, X, y) -> float:

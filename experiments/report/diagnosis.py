@@ -95,7 +95,9 @@ def diagnose(
             raise ConfigError(f"{run.root}: --arm: there is no arm {arm!r}{did_you_mean(arm, run.trainings)}")
     cycle = max(len(run.config.budgets) - 2, 0) if cycle is None else cycle
     records = undamaged(run)
-    cells = [cell for cell, record in records.items() if cell.cycle == cycle and cell.arm and record.selected]
+    cells = [
+        cell for cell, record in records.items() if cell.cycle == cycle and cell.arm and record.selected is not None
+    ]
     cells = [cell for cell in cells if not arms or cell.arm in arms]
     if not cells:
         raise ConfigError(f"{run.root}: no model of cycle {cycle} has finished with a query")

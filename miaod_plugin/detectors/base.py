@@ -100,7 +100,10 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
-        """Return ``boxes``, ``labels``, ``scores`` of each image in pixels of the image as given, best first."""
+        """Return ``boxes``, ``labels``, ``scores`` of each image in pixels of the image as given, best first.
+
+        Where it is known, ``instances`` int64 (m,) tells which instance each came from, all levels in order.
+        """
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size of the tensor in which `features` computes an image of this size when it is alone.

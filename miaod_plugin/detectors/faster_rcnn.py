@@ -1,6 +1,7 @@
 """torchvision's Faster R-CNN as MI-AOD needs it: the instances are its proposals."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from .base import Detector, Features, average_inside
 from .options import Classes, HeadFeatures, Proposals
+from .origins import instances_of
 from .photographs import Photographs, takes_photographs
 from .torchvision_parts import (
     background_first,
@@ -135,8 +137,16 @@ class FasterRCNNDetector(Detector):
             background_first(logits[0])[valid], boxes[valid], proposals, features.image_sizes
         )
         found = [dict(zip(("boxes", "scores", "labels"), parts, strict=True)) for parts in zip(*found, strict=True)]
+        scores = background_first(logits[0]).softmax(dim=-1)
+        for k, (one, size) in enumerate(zip(found, features.image_sizes, strict=True)):
+            decode = partial(self._decode, boxes[k], proposals[k])
+            one["instances"] = instances_of(one, scores[k, valid[k]], decode, size)  # padding lies behind proposals
         found = self.rcnn.transform.postprocess(found, features.image_sizes, features.original_sizes)
         return count_from_zero(found)
+
+    def _decode(self, regression: Tensor, proposals: Tensor, instances: Tensor, labels: Tensor) -> Tensor:
+        of_class = regression.unflatten(1, (-1, 4))[instances, labels]  # (k, 4)
+        return self.rcnn.roi_heads.box_coder.decode_single(of_class, proposals[instances])
 
     def embeddings(self, features: ProposalFeatures) -> Tensor:
         return torch.cat([average_inside(level, features) for level in features.pyramid], dim=1)

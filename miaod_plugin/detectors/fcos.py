@@ -1,5 +1,7 @@
 """torchvision's FCOS, an anchor-free detector, as MI-AOD needs it."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
@@ -7,6 +9,7 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 
 from .base import Detector, Features
 from .options import Classes, HeadConvs
+from .origins import instances_of
 from .photographs import GroupedPhotographs, takes_photographs
 from .retinanet import POSTPROCESSING
 from .torchvision_parts import (
@@ -80,7 +83,13 @@ class FCOSDetector(Detector):
         }
         anchors = [list(of_image.split(sizes)) for of_image in anchors_of_images(features)]
         found = self.fcos.postprocess_detections(outputs, anchors, features.image_sizes)
+        for k, (one, size) in enumerate(zip(found, features.image_sizes, strict=True)):
+            scores = (torch.cat(logits, dim=1)[k].sigmoid() * boxes[k, :, 4:].sigmoid()).sqrt()
+            one["instances"] = instances_of(one, scores, partial(self._decode, boxes[k], features.anchors), size)
         return self.fcos.transform.postprocess(found, features.image_sizes, features.original_sizes)
+
+    def _decode(self, regression: Tensor, anchors: Tensor, instances: Tensor, labels: Tensor) -> Tensor:
+        return self.fcos.box_coder.decode(regression[instances, :4], anchors[instances])
 
 
 @takes_photographs(GroupedPhotographs)

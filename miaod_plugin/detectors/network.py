@@ -57,7 +57,7 @@ class InstanceOutputs:
 
     @cached_property
     def detections(self) -> list[dict[str, Tensor]]:
-        """``boxes``, ``labels``, ``scores`` of each image, best first."""
+        """``boxes``, ``labels``, ``scores`` and, of most detectors, ``instances`` of each image, best first."""
         return self.network.detector.detections(self.logits, self.boxes, self.features)
 
     @cached_property

@@ -1,6 +1,7 @@
 """torchvision's RetinaNet in three sizes, as MI-AOD needs it."""
 
 import math
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -15,6 +16,7 @@ from .backbones import TinyBackbone
 from .base import Detector, Features
 from .matching import box_loss, focal_loss, match_anchors
 from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf
+from .origins import instances_of
 from .photographs import Photographs, takes_photographs
 from .torchvision_parts import AsIs, grid_features, padded_size
 
@@ -93,7 +95,14 @@ class RetinaNetDetector(Detector):
         outputs = {"cls_logits": logits, "bbox_regression": list(boxes.split(sizes, dim=1))}
         anchors = [list(features.anchors.split(sizes))] * len(features.image_sizes)
         found = self.retinanet.postprocess_detections(outputs, anchors, features.image_sizes)
+        for k, (one, size) in enumerate(zip(found, features.image_sizes, strict=True)):
+            scores = torch.cat([level[k].sigmoid() for level in logits])
+            decode = partial(self._decode, boxes[k], features.anchors)
+            one["instances"] = instances_of(one, scores, decode, size)
         return self.retinanet.transform.postprocess(found, features.image_sizes, features.original_sizes)
+
+    def _decode(self, regression: Tensor, anchors: Tensor, instances: Tensor, labels: Tensor) -> Tensor:
+        return self.retinanet.box_coder.decode_single(regression[instances], anchors[instances])
 
 
 class RetinaNetClassifier(nn.Module):

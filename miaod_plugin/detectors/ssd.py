@@ -23,6 +23,7 @@ from ..parameters import Positive, Several, checked
 from .backbones import BACKBONES, build_body
 from .base import Detector, Features
 from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
+from .origins import instances_of
 from .torchvision_parts import (
     LevelClassifier,
     anchors_of_images,
@@ -116,8 +117,15 @@ class SSDDetector(Detector):
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
         outputs = {"bbox_regression": boxes, "cls_logits": background_first(torch.cat(logits, dim=1))}
         found = self.ssd.postprocess_detections(outputs, anchors_of_images(features), features.image_sizes)
+        scores = outputs["cls_logits"].softmax(dim=-1)
+        for k, (one, size) in enumerate(zip(found, features.image_sizes, strict=True)):
+            decode = partial(self._decode, boxes[k], features.anchors)
+            one["instances"] = instances_of(one, scores[k], decode, size)
         found = self.ssd.transform.postprocess(found, features.image_sizes, features.original_sizes)
         return count_from_zero(found)
+
+    def _decode(self, regression: Tensor, anchors: Tensor, instances: Tensor, labels: Tensor) -> Tensor:
+        return self.ssd.box_coder.decode_single(regression[instances], anchors[instances])
 
 
 class CellBatchNorm(nn.BatchNorm2d):

@@ -98,8 +98,8 @@ def count_from_one(targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
 
 
 def count_from_zero(detections: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Return ``boxes``, ``labels`` and ``scores`` of torchvision's detections with labels ``0..C-1``."""
-    return [{"boxes": found["boxes"], "labels": found["labels"] - 1, "scores": found["scores"]} for found in detections]
+    """Return torchvision's detections with labels ``0..C-1``."""
+    return [found | {"labels": found["labels"] - 1} for found in detections]
 
 
 def anchors_of_images(features: Features) -> list[Tensor]:

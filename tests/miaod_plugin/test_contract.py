@@ -161,5 +161,6 @@ class TestEveryDetector:
             assert len(found["scores"]) and (np.diff(found["scores"]) <= 0).all()
             assert 0 < found["scores"][-1] <= found["scores"][0] < 1
             assert found["boxes"].min() >= 0 and found["boxes"].max() <= 64
+            assert found["instances"].dtype == np.int64 and found["instances"].shape == found["labels"].shape
         embeddings = estimator.transform(DATA.X[:3])
         assert embeddings.dtype == np.float32 and embeddings.shape[0] == 3 and np.isfinite(embeddings).all()
