@@ -95,10 +95,8 @@ def diagnose(
             raise ConfigError(f"{run.root}: --arm: there is no arm {arm!r}{did_you_mean(arm, run.trainings)}")
     cycle = max(len(run.config.budgets) - 2, 0) if cycle is None else cycle
     records = undamaged(run)
-    cells = [
-        cell for cell, record in records.items() if cell.cycle == cycle and cell.arm and record.selected is not None
-    ]
-    cells = [cell for cell in cells if not arms or cell.arm in arms]
+    asked = [cell for cell, record in records.items() if record.selected is not None]
+    cells = [cell for cell in asked if cell.cycle == cycle and cell.arm and (not arms or cell.arm in arms)]
     if not cells:
         raise ConfigError(f"{run.root}: no model of cycle {cycle} has finished with a query")
     row_of = {name: row for row, name in enumerate(train.ids.tolist())}
@@ -111,8 +109,8 @@ def diagnose(
             continue  # everything is labelled: nobody was asked
         truths = true_values(estimator, train, pool)
         for name, strategy in _strategies(run, cell).items():
-            asked = strategy.prepared(estimator, train.X[pool], known)
-            utilities = strategy.utilities(asked, train.X[pool], labeled=known)
+            prepared = strategy.prepared(estimator, train.X[pool], known)
+            utilities = strategy.utilities(prepared, train.X[pool], labeled=known)
             ranks = {truth: rank_correlation(utilities, truths[truth]) for truth in TRUTHS}
             yield {"arm": cell.arm, "seed": cell.seed, "cycle": cycle, "strategy": name, "images": len(pool), **ranks}
 
