@@ -7,11 +7,22 @@ if TYPE_CHECKING:
     from .estimator import ObjectDetector
     from .learner import DetectionLearner
     from .miaod_estimator import MIAODDetector
+    from .mil.training import MIAOD, LabelSet
+    from .training.base import Training
+    from .training.supervised import Supervised
 
-__all__ = ["DetectionLearner", "MIAODDetector", "ObjectDetector"]
+__all__ = ["MIAOD", "DetectionLearner", "LabelSet", "MIAODDetector", "ObjectDetector", "Supervised", "Training"]
 
 # Imported at first use: torch takes seconds to load, which `miaod --help` need not wait for.
-_HOME = {"DetectionLearner": "learner", "MIAODDetector": "miaod_estimator", "ObjectDetector": "estimator"}
+_HOME = {
+    "MIAOD": "mil.training",
+    "DetectionLearner": "learner",
+    "LabelSet": "mil.training",
+    "MIAODDetector": "miaod_estimator",
+    "ObjectDetector": "estimator",
+    "Supervised": "training.supervised",
+    "Training": "training.base",
+}
 
 
 def __getattr__(name: str):

@@ -1,36 +1,35 @@
-"""A supervised object detector as a scikit-learn estimator."""
+"""An object detector as a scikit-learn estimator."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from . import model_file
-from .data import check_targets
-from .data.image_sets import check_annotated_images, check_images, images_like
-from .detectors.base import Detector
+from .data.image_sets import check_images
+from .detectors.factory import build_detector
 from .detectors.network import DetectionNetwork
-from .errors import ConfigError, DataError, did_you_mean, shown
-from .metrics import voc_average_precision
+from .devices import chosen_device
+from .fitted import FittedDetector
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments
-from .pool import map_batches, stack_rows, warn_of_size
-from .progress import Progress
+from .pool import warn_of_size
+from .progress import telling
 from .randomness import seed_of, seeded
-from .registry import DETECTORS, find
 from .rollback import unchanged_if_it_fails
+from .training.base import Stage, Training
 from .training.batches import TrainingImages
 from .training.checkpoint import Checkpoint
+from .training.data import as_many, check_training_data
 from .training.identity import training_identity
-from .training.loop import Round, Settings, plan_rounds, train
+from .training.loop import Settings, train
+from .training.supervised import Supervised
 
 
-class ObjectDetector(BaseEstimator):
+class ObjectDetector(FittedDetector):
     """Train a detector on annotated images, detect objects, and describe a pool of images to a query strategy.
 
     Parameters
@@ -42,10 +41,11 @@ class ObjectDetector(BaseEstimator):
         Class names in label order. Without it, the classes are numbered up to the largest label given to `fit`.
     detector_options : dict, optional
         Keyword arguments of the detector, such as ``{"min_size": 320, "weights": None}``.
-    epochs : int
-        Passes over the labelled images; the default is what MI-AOD's schedule for VOC makes of them.
+    training : Training, optional
+        How it is trained, such as ``MIAOD(rounds=1)``; when left out, `Supervised`. One that learns from unlabelled
+        images too gets a random subset of them, as large as the labelled set.
     max_steps : int, optional
-        Exactly this many optimiser steps; when left out, as many as the passes over the images come to.
+        Exactly this many optimiser steps; when left out, as many as the training's plan has.
     batch_size : int
         Images in a step; fewer when fewer are labelled.
     optimizer : {"sgd", "adamw"}
@@ -82,16 +82,19 @@ class ObjectDetector(BaseEstimator):
     checkpoint_seconds : float
         Seconds from one state of a half-trained fit on disk to the next.
     on_step : callable, optional
-        Called after each optimiser step with ``{"step", "total", "round", "losses"}``.
+        Called after each optimiser step with ``{"step", "total", "round", "losses"}``, the round being
+        the kind of the stage.
     verbose : int
         Print how far `fit` and passes over a pool are: nothing at 0, a line now and then at 1, each step at 2.
 
     Attributes
     ----------
+    training_ : Training
+        What `training` comes to, also before `fit`.
     classes_ : ndarray of str, (C,)
     network_ : DetectionNetwork
     losses_ : dict of float
-        Mean of each loss over the last round of training.
+        Mean of each loss over the last stage of training.
     n_steps_ : int
         Optimiser steps of the last `fit`.
     X_labeled_, y_labeled_ : ndarray
@@ -115,7 +118,7 @@ class ObjectDetector(BaseEstimator):
         classes: Annotated[Sequence, Names()] | None = None,
         *,
         detector_options: Mapping | None = None,
-        epochs: Count = 26,
+        training: Training | None = None,
         max_steps: Count | None = None,
         batch_size: Count = 2,
         optimizer: Literal["sgd", "adamw"] = "sgd",
@@ -139,7 +142,7 @@ class ObjectDetector(BaseEstimator):
         self.detector = detector
         self.classes = classes
         self.detector_options = detector_options
-        self.epochs = epochs
+        self.training = training
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.optimizer = optimizer
@@ -172,7 +175,7 @@ class ObjectDetector(BaseEstimator):
         y : ndarray of object, (n,)
             A target per image, ``None`` for an unlabelled one; see `DetectionData`.
         unlabeled : ndarray, optional
-            More unlabelled images, in the form of `X`. A supervised detector has no use for them.
+            More unlabelled images, in the form of `X`. A supervised training has no use for them.
 
         Raises
         ------
@@ -182,127 +185,46 @@ class ObjectDetector(BaseEstimator):
             If a parameter is not allowed.
         """
         with unchanged_if_it_fails(self):
-            X, y, unlabeled = self._check_training_data(X, y, unlabeled)
-            seed = seed_of(self.random_state)
-            unlabeled = self._choose_unlabeled(unlabeled, len(X), seed)
+            self._check_parameters()
+            data = check_training_data(X, y, unlabeled, self.classes)
+            self.classes_, seed = data.classes, seed_of(self.random_state)
+            unlabeled = data.unlabeled[:0]
+            if self.training_.uses_unlabeled:
+                unlabeled = as_many(data.unlabeled, len(data.X), seed)
+            device = chosen_device(self.device)
             with seeded(seed):
-                self.network_ = self._build_network().to(self._device(), memory_format=torch.channels_last)
-            warn_of_size(self.network_, X)
-            self._train(X, y, unlabeled, self._rounds(len(X), len(unlabeled)), seed)
+                self.network_ = self._build_network().to(device, memory_format=torch.channels_last)
+            warn_of_size(self.network_, data.X)
+            self._train(data.X, data.y, unlabeled, self._stages(len(data.X), len(unlabeled)), seed)
         return self
+
+    def trained_further(self, stages: list[Stage], X, y, unlabeled) -> "ObjectDetector":
+        """Return a copy that went on through more stages of its training; the detector itself does not change.
+
+        Parameters
+        ----------
+        stages : list of Stage
+        X, y : ndarray
+            Annotated images and their targets.
+        unlabeled : ndarray
+            A random subset as large as the annotated set is used.
+        """
+        check_is_fitted(self, "network_")
+        further, seed = copy.copy(self), seed_of(self.random_state)
+        further.network_ = copy.deepcopy(self.network_)
+        further.checkpoint = further.on_step = None
+        further._train(X, y, as_many(check_images(unlabeled), len(X), seed), stages, seed)
+        return further
 
     def total_steps(self, n_labeled: int, n_unlabeled: int = 0) -> int:
         """Return how many optimiser steps `fit` takes with so many annotated and unlabelled images."""
         self._check_parameters()
-        return sum(stage.steps for stage in self._rounds(n_labeled, n_unlabeled))
-
-    def predict(self, X) -> np.ndarray:
-        """Detect objects: an object array of dicts ``boxes`` (m, 4), ``labels`` (m,), ``scores`` (m,), best first.
-
-        Most detectors also tell in ``instances`` (m,) which of their instances each came from; see `Detector`.
-        """
-        return self.map_pool(X, {"detections": lambda outputs: outputs.detections})["detections"]
-
-    def score(self, X, y) -> float:
-        """Return the mean average precision at IoU 0.5, 11-point as in PASCAL VOC 2007, in 0..1."""
-        check_is_fitted(self, "network_")
-        check_targets(y, len(self.classes_))
-        return voc_average_precision(self.predict(X), y, len(self.classes_))["map"]
-
-    def transform(self, X) -> np.ndarray:
-        """Return an embedding of each image, float32 ``(n, d)``: the average of each of the detector's feature maps."""
-        return self.map_pool(X, {"embeddings": lambda outputs: outputs.embeddings})["embeddings"]
-
-    def map_pool(
-        self,
-        X,
-        reducers: Mapping[str, Callable[..., object]],
-        y=None,
-        views: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
-    ) -> dict[str, np.ndarray]:
-        """Pass the images through the network once, batch by batch, and feed every reducer.
-
-        Parameters
-        ----------
-        X : ndarray
-            ``(n,)`` image paths, or ``(n, H, W, 3)`` uint8 images.
-        reducers : dict of callables
-            Each gets the `InstanceOutputs` of a batch and returns a row per image: a tensor ``(B, ...)``, or a list.
-        y : ndarray of object, (n,), optional
-            A target for each image; `InstanceOutputs.losses` are then there.
-        views : sequence of callables, optional
-            Ways to see an image, mirrored or scaled, say: uint8 tensor ``(3, H, W)`` -> another one. A reducer then
-            gets the outputs of the same images in each view, one after the other: ``reducer(first, second)`` of two.
-
-        Returns
-        -------
-        dict of ndarray
-            For each reducer an array ``(n, ...)``; lists give an object array ``(n,)``.
-        """
-        X, parts, order = check_images(X), {name: [] for name in reducers}, []
-        progress = Progress(type(self).__name__, self.verbose)
-        for indices, rows in self.map_batches(X, reducers, y=y, views=views):
-            for name, part in rows.items():
-                parts[name].append(part)
-            order.extend(indices)
-            progress.show(len(order), len(X), "images")
-        return {name: stack_rows(part)[np.argsort(order)] for name, part in parts.items()}
-
-    def map_batches(
-        self,
-        X,
-        reducers: Mapping[str, Callable],
-        on_broken: Callable[[int, DataError], None] | None = None,
-        *,
-        y=None,
-        views: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
-    ) -> Iterator[tuple[np.ndarray, dict]]:
-        """Yield what `map_pool` stacks, batch by batch, so that a long pass can be shown, stopped and gone on with.
-
-        Parameters
-        ----------
-        X, reducers, y, views
-            As in `map_pool`.
-        on_broken : callable, optional
-            Called with the row of an image that cannot be read, and the error; the image is left out. Without it the
-            error is raised.
-
-        Yields
-        ------
-        indices : ndarray of int64, (b,)
-            Rows of X, whose images are padded alike; not in order where X holds images of several shapes.
-        rows : dict
-            What each reducer made of them.
-        """
-        check_is_fitted(self, "network_")
-        self._check_parameters()
-        X = check_images(X)
-        if y is not None:
-            X, y = check_annotated_images(X, y)
-            if unlabelled := [row for row, target in enumerate(y) if target is None]:
-                raise DataError(f"y[{unlabelled[0]}] is None; give a target for each image, or no y")
-            check_targets(y, len(self.classes_))
-        warn_of_size(self.network_, X)
-        return map_batches(self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views)
-
-    def save(self, path) -> None:
-        """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON.
-
-        A detector that is there is replaced. Tuples among the parameters come back as such; of NumPy's values and paths
-        the plain numbers, lists and strings do.
-
-        Raises
-        ------
-        DataError
-            If there is something else at `path`.
-        ConfigError
-            If a parameter has no form in JSON.
-        """
-        check_is_fitted(self, "network_")
-        model_file.save(self, path)
+        return sum(stage.steps for stage in self._stages(n_labeled, n_unlabeled))
 
     @classmethod
-    def load(cls, path, detector: Callable | None = None, device: str = "auto") -> "ObjectDetector":
+    def load(
+        cls, path, detector: Callable | None = None, device: str = "auto", training: Training | None = None
+    ) -> "ObjectDetector":
         """Read a detector of this class, or one derived from it, that `save` wrote; runs no code from the file.
 
         Parameters
@@ -312,13 +234,15 @@ class ObjectDetector(BaseEstimator):
             The detector's factory, if it is not a registered one.
         device : str
             As in the constructor; a file does not say on which device its detector is to work.
+        training : Training, optional
+            How it was trained, if that is of a class that is not registered.
 
         Raises
         ------
         DataError
             If the file is missing, damaged, or of another estimator class, or its weights do not fit its parameters.
         """
-        return model_file.load(cls, path, detector, device)
+        return model_file.load(cls, path, detector, device, training)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -329,100 +253,33 @@ class ObjectDetector(BaseEstimator):
         tags.no_validation = True
         return tags
 
-    def _rounds(self, n_labeled: int, n_unlabeled: int) -> list[Round]:
-        return plan_rounds([("label", self.epochs)], n_labeled, self.batch_size, self.max_steps)
+    @property
+    def training_(self) -> Training:
+        """What `training` comes to."""
+        return Supervised() if self.training is None else self.training
 
-    def _options(self):
-        return None
-
-    def _choose_unlabeled(self, unlabeled: np.ndarray, n_labeled: int, seed: int) -> np.ndarray:
-        return unlabeled[:0]
-
-    def detector_factory(self) -> Callable:
-        """Return the callable ``(num_classes, **detector_options) -> Detector`` that `detector` stands for."""
-        if isinstance(self.detector, torch.nn.Module):
-            raise ConfigError(
-                f"detector: a {type(self.detector).__name__} is a network; give a function (num_classes, **options)"
-                " that builds a Detector, or 'torchvision:NAME' for a model of torchvision's"
-            )
-        return find(DETECTORS, self.detector) if isinstance(self.detector, str) else self.detector
+    def _stages(self, n_labeled: int, n_unlabeled: int) -> list[Stage]:
+        n_unlabeled = n_unlabeled if self.training_.uses_unlabeled else 0
+        return self.training_.plan(n_labeled, n_unlabeled, self.batch_size, self.max_steps)
 
     def _build_network(self) -> DetectionNetwork:
-        factory = self.detector_factory()
-        known = inspect.signature(factory).parameters
-        for name in self.detector_options or {}:
-            if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-                options = set(known) - {"num_classes"}
-                known = did_you_mean(name, options)
-                raise ConfigError(f"detector_options: {shown(self.detector)} has no {shown(name)}{known}")
-        detector = factory(len(self.classes_), **(self.detector_options or {}))
-        if not isinstance(detector, Detector):
-            raise ConfigError(
-                f"detector: {shown(self.detector)} builds a {type(detector).__name__}, which is no Detector;"
-                " put a model with torchvision's interface into a TorchvisionDetector"
-            )
-        return DetectionNetwork(detector, **self._network_options())
+        detector = build_detector(self.detector, self.detector_options, len(self.classes_))
+        return self.training_.build(detector)
 
-    def _network_options(self) -> dict:
-        return {}
-
-    def _train(self, X, y, unlabeled, rounds: list[Round], seed: int) -> None:
+    def _train(self, X, y, unlabeled, stages: list[Stage], seed: int) -> None:
         names = Settings.__dataclass_fields__
         settings = Settings(**{name: value for name, value in self.get_params(deep=False).items() if name in names})
         if self.verbose:
-            settings = replace(settings, on_step=self._told(settings.on_step))
+            settings = replace(settings, on_step=telling(type(self).__name__, self.verbose, settings.on_step))
         images = TrainingImages(X, y, unlabeled)
         checkpoint = None
         if self.checkpoint is not None:
-            identity = training_identity(self, rounds, images, seed)
+            identity = training_identity(self, stages, images, seed)
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_seconds, identity)
-        self.losses_ = train(self.network_, rounds, images, settings, self._options(), seed, checkpoint)
-        self.n_steps_ = sum(stage.steps for stage in rounds)
+        self.losses_ = train(self.training_, self.network_, stages, images, settings, seed, checkpoint)
+        self.n_steps_ = sum(stage.steps for stage in stages)
         self.X_labeled_, self.y_labeled_, self.n_unlabeled_ = X, y, len(unlabeled)
-
-    def _told(self, on_step: Callable[[dict], None] | None) -> Callable[[dict], None]:
-        """Return an `on_step` that prints, and calls the given one."""
-        progress = Progress(type(self).__name__, self.verbose)
-
-        def tell(report: dict) -> None:
-            losses = ", ".join(f"{name} {value:.3g}" for name, value in report["losses"].items())
-            progress.show(report["step"], report["total"], "steps", f"{report['round']}: {losses}")
-            if on_step:
-                on_step(report)
-
-        return tell
-
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except (RuntimeError, TypeError):
-            device = None
-        if device is None or device.type not in ("cpu", "cuda"):
-            raise ConfigError(f"device: {shown(self.device)} is not known; give 'auto', 'cpu', 'cuda', 'cuda:1', ...")
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            there = torch.cuda.device_count() or "no"
-            raise ConfigError(f"device: {shown(self.device)} is not there ({there} GPUs are); give 'auto' or 'cpu'")
-        return device
-
-    def _check_training_data(self, X, y, unlabeled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Check parameters and data, set `classes_`, and return the annotated images, their targets and the others."""
-        self._check_parameters()
-        X, y = check_annotated_images(X, y)
-        labeled = np.array([target is not None for target in y], dtype=bool)
-        if not labeled.any():
-            raise DataError("y: every target is None; at least one image must be annotated")
-        check_targets(y, len(self.classes) if self.classes is not None else np.iinfo(np.int64).max)
-        if self.classes is None:
-            most = max((int(target["labels"].max()) for target in y[labeled] if len(target["labels"])), default=0)
-            self.classes_ = np.array([str(label) for label in range(most + 1)])
-        else:
-            self.classes_ = np.array([str(name) for name in self.classes])
-        others = X[~labeled]
-        if unlabeled is not None:
-            others = np.concatenate([others, images_like(X, unlabeled, "unlabeled")])
-        return X[labeled], y[labeled], others
 
     def _check_parameters(self) -> None:
         check_arguments(type(self), self.get_params(deep=False))
+        self.training_.check()

@@ -8,7 +8,6 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,22 +17,36 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from .detectors.factory import detector_factory
+from .devices import chosen_device
 from .errors import ConfigError, DataError, MiaodError, shown
 from .randomness import unchanged_random_state
+from .registry import TRAININGS, find, name_of
 from .tensor_file import is_kind, read_tensors, write_tensors
+from .training.base import Training
 
 KIND = "miaod_plugin"
 # What belongs to one process or one training, not to the model; a file that named a checkpoint could have it deleted.
 _NOT_SAVED = ("on_step", "checkpoint", "device", "verbose")
 
 
-class _Content(BaseModel):
-    """What stands beside the weights."""
-
+class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Training(_Part):
+    """The name of a registered training, ``None`` for one that `load` is given, and its parameters."""
+
+    name: str | None
+    parameters: dict[str, Any]
+
+
+class _Content(_Part):
+    """What stands beside the weights; without a training, `training` was left out."""
 
     estimator: str
     parameters: dict[str, Any]
+    training: _Training | None
     classes_: Annotated[list[str], Field(min_length=1)]
     losses_: dict[str, float]
     n_steps_: NonNegativeInt
@@ -61,6 +74,10 @@ def save(estimator, path) -> None:
     path = Path(path)
     require_replaceable(path)
     parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in _NOT_SAVED}
+    training = parameters.pop("training")
+    if training is not None:
+        own = _to_json(training.get_params(deep=False))
+        training = {"name": name_of(TRAININGS, type(training)), "parameters": own}
     if callable(parameters["detector"]):
         parameters["detector"] = None  # `load` is given the factory again
     if isinstance(parameters["random_state"], np.random.Generator | np.random.RandomState):
@@ -68,6 +85,7 @@ def save(estimator, path) -> None:
     content = {
         "estimator": type(estimator).__name__,
         "parameters": _to_json(parameters),
+        "training": training,
         "classes_": estimator.classes_.tolist(),
         "losses_": estimator.losses_,
         "n_steps_": estimator.n_steps_,
@@ -85,16 +103,14 @@ def require_replaceable(path: Path) -> None:
         raise DataError(f"{path}: is there already, and not a detector that save() wrote; delete it or save elsewhere")
 
 
-def load(cls, path, detector: Callable | None = None, device: str = "auto"):
+def load(cls, path, detector: Callable | None, device: str, training: Training | None):
     """Read an estimator of class `cls` or a subclass that `save` wrote; see `ObjectDetector.load`."""
-    import_module("miaod_plugin.miaod_estimator")  # a file may hold this subclass
-
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; give one that save() wrote")
     content, tensors = _read(path)
-    estimator = _unfitted(cls, content, path, detector).set_params(device=device)
-    place = estimator._device()
+    estimator = _unfitted(cls, content, path, detector, training).set_params(device=device)
+    place = chosen_device(device)
     if isinstance(estimator.detector, str):  # a factory of one's own need not know of `meta`
         _require_fit(_network(estimator, path, "meta", len(tensors)), tensors, path)
     network = _network(estimator, path, "cpu", len(tensors))
@@ -117,11 +133,13 @@ def _read(path: Path) -> tuple[_Content, dict[str, Tensor]]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "its header"
-        raise DataError(f"{path}: {shown(where)}: {first['msg']}; give a file that save() wrote") from error
+        raise DataError(
+            f"{path}: {shown(where)}: {first['msg']}; give a file that save() of this version wrote"
+        ) from error
     return content, tensors
 
 
-def _unfitted(cls, content: _Content, path: Path, detector: Callable | None):
+def _unfitted(cls, content: _Content, path: Path, detector: Callable | None, training: Training | None):
     """Return the estimator with the parameters and classes of a file, but without weights."""
     kind = next((kind for kind in _with_subclasses(cls) if kind.__name__ == content.estimator), None)
     if kind is None:
@@ -129,9 +147,11 @@ def _unfitted(cls, content: _Content, path: Path, detector: Callable | None):
         raise DataError(f"{path}: holds a {name}, no {cls.__name__}; load it with the load of its own class")
     if detector is None and content.parameters.get("detector") is None:
         raise ConfigError(f"{path}: its detector is not a registered one; pass it as load(path, detector=...)")
+    known = {"training": training or _saved_training(content.training, path)}
+    if detector is not None:
+        known["detector"] = detector
     try:
-        parameters = _from_json(content.parameters)
-        estimator = kind(**parameters | ({} if detector is None else {"detector": detector}))
+        estimator = kind(**_from_json(content.parameters) | known)
         estimator._check_parameters()
     except (TypeError, RecursionError) as error:
         raise DataError(f"{path}: written by another version of {kind.__name__} ({error})") from error
@@ -139,6 +159,20 @@ def _unfitted(cls, content: _Content, path: Path, detector: Callable | None):
         raise DataError(f"{path}: {error}") from error
     estimator.classes_ = np.array(content.classes_)
     return estimator
+
+
+def _saved_training(content: _Training | None, path: Path) -> Training | None:
+    """Return the training with the parameters of a file."""
+    if content is None:
+        return None
+    if content.name is None:
+        raise ConfigError(f"{path}: its training is not a registered one; pass it as load(path, training=...)")
+    try:
+        return find(TRAININGS, content.name)(**_from_json(content.parameters))
+    except (TypeError, RecursionError) as error:
+        raise DataError(f"{path}: written by another version of {shown(content.name)} ({error})") from error
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _with_subclasses(cls) -> Iterator[type]:
@@ -151,7 +185,7 @@ def _network(estimator, path: Path, device: str, n_tensors: int) -> nn.Module:
     """Build the network that the parameters of a file ask for, without downloading backbone weights."""
     options = estimator.detector_options
     try:
-        if "weights" in inspect.signature(estimator.detector_factory()).parameters:
+        if "weights" in inspect.signature(detector_factory(estimator.detector)).parameters:
             estimator.detector_options = {**(options or {}), "weights": None}
         # several times the number in the file, since detectors drop the end of a classification network
         with unchanged_random_state(), torch.device(device), _at_most(4 * n_tensors + 1000):

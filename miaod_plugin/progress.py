@@ -1,6 +1,7 @@
 """What `verbose` prints while something long goes on."""
 
 import time
+from collections.abc import Callable
 
 EVERY = 10.0  # seconds between two lines at verbose 1
 
@@ -41,3 +42,16 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def telling(who: str, verbose: int, on_step: Callable[[dict], None] | None) -> Callable[[dict], None]:
+    """Return an `on_step` of a training that prints, and calls the given one."""
+    progress = Progress(who, verbose)
+
+    def tell(report: dict) -> None:
+        losses = ", ".join(f"{name} {value:.3g}" for name, value in report["losses"].items())
+        progress.show(report["step"], report["total"], "steps", f"{report['round']}: {losses}")
+        if on_step:
+            on_step(report)
+
+    return tell

@@ -1,6 +1,7 @@
 """The base class of every query strategy."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -9,6 +10,7 @@ from .data.image_sets import check_images
 from .errors import ConfigError, shown
 from .labeled import Labeled, labeled_images
 from .parameters import check_arguments
+from .registry import TRAININGS, find, registered
 
 
 class QueryStrategy(BaseEstimator):
@@ -23,7 +25,8 @@ class QueryStrategy(BaseEstimator):
     their targets. Without, they are those that the estimator was fitted on; see `labeled_images`.
     """
 
-    requires_adversarial = False  # whether the estimator must have MI-AOD's two classifiers
+    # The training whose network and options the strategy reads, such as MIAOD with its two classifiers.
+    trained_by: ClassVar[type | None] = None
 
     def prepared(self, estimator, X, labeled: Labeled | None):
         """Return the estimator that `query` asks: this one, which does not change, or one that is made from it."""
@@ -74,6 +77,7 @@ class QueryStrategy(BaseEstimator):
         check_arguments(type(self), self.get_params(deep=False))
         if isinstance(estimator, type) or not hasattr(estimator, "fit"):
             raise ConfigError(f"estimator: {shown(estimator)} is not allowed; give a fitted detector")
+        self.check_training(getattr(estimator, "training_", None))
         X = check_images(X)
         if isinstance(n_instances, bool) or not isinstance(n_instances, int | np.integer) or n_instances < 1:
             raise ConfigError(f"n_instances: {shown(n_instances)} is not allowed; give a whole number from 1 on")
@@ -83,6 +87,20 @@ class QueryStrategy(BaseEstimator):
         estimator = self.prepared(estimator, X, labeled)
         indices, utilities = self.select(estimator, X, int(n_instances), labeled=labeled)
         return np.asarray(indices, dtype=np.int64), np.asarray(utilities, dtype=np.float64)
+
+    @classmethod
+    def reads(cls, training: type) -> bool:
+        """Whether detectors of such a training have what the strategy reads."""
+        return cls.trained_by is None or issubclass(training, cls.trained_by)
+
+    def check_training(self, training: object) -> None:
+        """Raise a ConfigError that names the mend unless the strategy can read detectors of this training."""
+        if not self.reads(type(training)):
+            fitting = " or ".join(name for name in registered(TRAININGS) if self.reads(find(TRAININGS, name)))
+            raise ConfigError(
+                f"{type(self).__name__} needs a detector trained by {self.trained_by.__name__}, not by"
+                f" {type(training).__name__}; give the estimator such a training ({fitting}), as MIAODDetector does"
+            )
 
     def ranking(self, estimator, X, at_most: int, *, labeled=None) -> Iterator[tuple[int, float]]:
         """Yield the row and the utility of up to `at_most` images, best first, for as long as the caller goes on.

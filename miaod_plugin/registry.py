@@ -1,4 +1,4 @@
-"""Strategies and detectors by name, found through entry points: the built-in ones register as a third party's would."""
+"""What is known by name, found through entry points: the built-in parts register as a third party's would."""
 
 from importlib.metadata import entry_points
 
@@ -6,11 +6,12 @@ from .errors import ConfigError, did_you_mean
 
 STRATEGIES = "miaod_plugin.strategies"
 DETECTORS = "miaod_plugin.detectors"
+TRAININGS = "miaod_plugin.trainings"
 FAMILIES = "miaod_plugin.detector_families"  # of detectors that somebody else names: ``FAMILY:NAME``
 
 
 def registered(group: str) -> list[str]:
-    """Return the sorted names registered in an entry-point group (`STRATEGIES` or `DETECTORS`)."""
+    """Return the sorted names registered in an entry-point group (`STRATEGIES`, `DETECTORS` or `TRAININGS`)."""
     return sorted({entry.name for entry in entry_points(group=group)})
 
 
@@ -28,5 +29,10 @@ def find(group: str, name: str):
     if group == DETECTORS and colon:
         for entry in entry_points(group=FAMILIES, name=family):
             return entry.load()(member)
-    kind = {STRATEGIES: "strategy", DETECTORS: "detector"}[group]
+    kind = {STRATEGIES: "strategy", DETECTORS: "detector", TRAININGS: "training"}[group]
     raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, registered(group))}")
+
+
+def name_of(group: str, thing: object) -> str | None:
+    """Return the name under which an object is registered in a group, ``None`` if it is not."""
+    return next((name for name in registered(group) if find(group, name) is thing), None)

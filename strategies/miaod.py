@@ -8,10 +8,11 @@ from torch import Tensor
 
 from miaod_plugin import mil
 from miaod_plugin.detectors.network import InstanceOutputs
-from miaod_plugin.errors import ConfigError
 from miaod_plugin.labeled import Labeled
+from miaod_plugin.mil.adapting import adapted_to
 from miaod_plugin.mil.objective import class_logits, mil_instances
 from miaod_plugin.mil.options import MIAODOptions
+from miaod_plugin.mil.training import MIAOD
 from miaod_plugin.parameters import Count, RandomState, Share, check_arguments
 from miaod_plugin.query import QueryStrategy
 
@@ -29,7 +30,7 @@ class MIAODSampling(QueryStrategy):
         attention do in training. The former grows with the number of objects, so it picks crowded images; the latter
         grows less in the improved mode, where objects share the weight of their image.
     top_k : int or float, optional
-        A number of instances, or as a float a share of the image's; by default the estimator's option.
+        A number of instances, or as a float a share of the image's; by default the training's option.
     adapt : bool
         Before a query, run the adversarial rounds on the pool if the estimator has seen no unlabelled image. The
         estimator itself does not change.
@@ -53,7 +54,7 @@ class MIAODSampling(QueryStrategy):
     (2, True)
     """
 
-    requires_adversarial = True
+    trained_by = MIAOD
 
     def __init__(
         self,
@@ -69,23 +70,15 @@ class MIAODSampling(QueryStrategy):
 
     def prepared(self, estimator, X, labeled: Labeled | None):
         """Return a copy that went through the adversarial rounds on the pool if the estimator has seen none of it."""
-        self._require_two_classifiers(estimator)
         if self.adapt and getattr(estimator, "n_unlabeled_", None) == 0:
-            return estimator.adapted_to(X, labeled)
+            return adapted_to(estimator, X, labeled)
         return estimator
 
     def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return the uncertainty of each image to the estimator as it is, ``(n,)``."""
         check_arguments(type(self), self.get_params())
-        self._require_two_classifiers(estimator)
-        return estimator.map_pool(X, {"uncertainty": self.reducer(estimator.options_)})["uncertainty"]
-
-    @staticmethod
-    def _require_two_classifiers(estimator) -> None:
-        if not hasattr(estimator, "adapted_to"):
-            raise ConfigError(
-                f"MIAODSampling needs the two classifiers of a MIAODDetector; {type(estimator).__name__} has one"
-            )
+        self.check_training(estimator.training_)
+        return estimator.map_pool(X, {"uncertainty": self.reducer(estimator.training_.options_)})["uncertainty"]
 
     def reducer(self, options: MIAODOptions) -> Callable[[InstanceOutputs], Tensor]:
         """Return what computes the uncertainty of each image of a batch, ``(B,)``, in a pass over a pool."""

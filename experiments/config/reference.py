@@ -11,18 +11,20 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic_core import PydanticUndefined
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import MIAOD, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.mil.options import MODES, MIAODOptions
 from miaod_plugin.parameters import described
-from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
+from miaod_plugin.registry import DETECTORS, STRATEGIES, TRAININGS, find, registered
 
 from .data_sections import Coco, Digits, Voc
-from .schema import COMMON_PARAMETERS, MIAOD_PARAMETERS, ExperimentConfig
+from .schema import ExperimentConfig
 from .sections import Section, options_of
+from .training_sections import COMMON_PARAMETERS
 
 WIDTH = 100  # columns of the text
 DATA_KINDS = (Digits, Voc, Coco)
+KINDS = {TRAININGS: "training", STRATEGIES: "strategy", DETECTORS: "detector"}
 
 
 @dataclass(frozen=True)
@@ -52,32 +54,40 @@ def key_parts() -> list[Part]:
         kind = get_args(get_type_hints(section)["kind"])[0]
         parts.append(Part(f"data, of kind {kind}", section.__doc__, list(_of_section(section, "data."))))
     common = list(_of_function(ObjectDetector, COMMON_PARAMETERS, "training."))
-    own = list(_of_function(MIAODDetector, MIAOD_PARAMETERS, "miaod."))
-    return [
-        *parts,
-        Part("training", "Parameters of every training.", common),
-        Part("miaod", "Parameters of MI-AOD training alone; variants.NAME takes the same.", own),
-        Part("miaod.options", "What `mode` chooses, one by one.", list(_of_options())),
-    ]
+    kind = Entry("trainings.NAME.kind", "text", "NAME", "The registered training that it is.")
+    text = (
+        "A registered training, whose parameters `miaod config NAME` lists, or one more for arms: what differs from"
+        " what is said here of its kind; of a mapping such as `options`, the keys that differ."
+    )
+    return [*parts, Part("training", "Parameters of every training.", common), Part("trainings.NAME", text, [kind])]
 
 
-def option_part(name: str) -> Part:
-    """Return the options of a detector or a strategy.
+def option_parts(name: str) -> list[Part]:
+    """Return the options of what is called so: a training, a strategy, a detector, or more than one of them.
 
     Raises
     ------
     ConfigError
         If nothing of that name is registered.
     """
-    known = {one: group for group in (STRATEGIES, DETECTORS) for one in registered(group)}
-    if name not in known and not name.startswith("torchvision:"):
-        raise ConfigError(f"{shown(name)} is no detector and no strategy{did_you_mean(name, known)}")
-    function = find(known.get(name, DETECTORS), name)
-    kind = "strategy" if known.get(name) == STRATEGIES else "detector"
+    groups = [group for group in KINDS if name in registered(group)]
+    if name.startswith("torchvision:"):
+        groups = [DETECTORS]
+    if not groups:
+        known = {one for group in KINDS for one in registered(group)}
+        raise ConfigError(f"{shown(name)} is no detector, strategy or training{did_you_mean(name, known)}")
+    return [_option_part(group, name) for group in groups]
+
+
+def _option_part(group: str, name: str) -> Part:
+    function = find(group, name)
     text = _plain(inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]).removeprefix("Return ")
     text = text[:1].upper() + text[1:]
-    entries = list(_of_function(function, options_of(function), "options."))
-    return Part(f"{kind} {name}", text, entries)
+    prefix = f"trainings.{name}." if group == TRAININGS else "options."
+    entries = list(_of_function(function, options_of(function), prefix))
+    if function is MIAOD:
+        entries += _of_options(f"{prefix}options.")
+    return Part(f"{KINDS[group]} {name}", text, entries)
 
 
 def as_text(parts: list[Part]) -> str:
@@ -102,16 +112,16 @@ def as_markdown() -> str:
         "# Configuration",
         "",
         "Everything that an experiment file may say, as `miaod config --markdown` prints it. `miaod config` shows the",
-        "keys in a terminal, `miaod config NAME` the options of a detector or strategy. A key is changed for a run by",
-        "`miaod run FILE training.batch_size=4 arms.0.strategy=random`, where 0 is the first of a list.",
+        "keys in a terminal, `miaod config NAME` the options of a detector, strategy or training. A key is changed for",
+        "a run by `miaod run FILE training.batch_size=4 arms.0.strategy=random`, where 0 is the first of a list.",
     ]
     for part in key_parts():
         lines += ["", f"## {part.title}", "", *_table(part)]
-    for title, group in (("Detectors", DETECTORS), ("Strategies", STRATEGIES)):
+    for title, group in (("Trainings", TRAININGS), ("Detectors", DETECTORS), ("Strategies", STRATEGIES)):
         lines += ["", f"## {title}"]
         for name in registered(group):
             if find(group, name).__module__.startswith("miaod_plugin."):
-                lines += ["", f"### {name}", "", *_table(option_part(name))]
+                lines += ["", f"### {name}", "", *_table(_option_part(group, name))]
     return "\n".join(lines) + "\n"
 
 
@@ -159,12 +169,12 @@ def _of_function(function: Callable, names: Any, prefix: str) -> Iterator[Entry]
             yield Entry(f"{prefix}{name}", _allowed(parameter.annotation), default, meanings.get(name, ""))
 
 
-def _of_options() -> Iterator[Entry]:
+def _of_options(prefix: str) -> Iterator[Entry]:
     meanings = parameter_texts(MIAODOptions)
     for field in fields(MIAODOptions):
         improved, faithful = (_yaml(getattr(MODES[mode], field.name)) for mode in ("improved", "faithful"))
         default = improved if improved == faithful else f"{improved}, faithful: {faithful}"
-        yield Entry(f"miaod.options.{field.name}", _allowed(field.type), default, meanings.get(field.name, ""))
+        yield Entry(f"{prefix}{field.name}", _allowed(field.type), default, meanings.get(field.name, ""))
 
 
 def parameter_texts(function: Callable) -> dict[str, str]:
@@ -190,7 +200,7 @@ def _plain(text: str) -> str:
 def _named(name: str) -> Callable | None:
     if name in registered(DETECTORS):
         return find(DETECTORS, name)
-    return {"ObjectDetector": ObjectDetector}.get(name)
+    return {"ObjectDetector": ObjectDetector, "MIAOD": MIAOD}.get(name)
 
 
 def _allowed(annotation: Any) -> str:

@@ -10,39 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
-from miaod_plugin.mil.options import MIAODOptions
 from miaod_plugin.parameters import Count, Seed, Whole
+from miaod_plugin.registry import STRATEGIES, TRAININGS, find, registered
 
 from .data_sections import Coco, Digits, Place, Voc
 from .refusals import first_line
-from .sections import (
-    FULL_SUPERVISION,
-    MIAOD,
-    SUPERVISED,
-    SUPERVISED_TWO_HEADS,
-    Arm,
-    Budget,
-    Detector,
-    Evaluation,
-    Name,
-    Published,
-    Section,
-    WrongKeyError,
-    check_keys,
-    check_values,
-    options_of,
-)
+from .sections import Arm, Budget, Detector, Evaluation, Name, Published, Section, WrongKeyError
+from .training_sections import check_common, check_training, kind_of
 from .yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
 
-# Parameters of the estimators that an experiment decides elsewhere, or that differ between trainings and cycles.
-SET_BY_THE_RUNNER = {
-    "detector", "detector_options", "classes", "device", "random_state", "checkpoint", "on_step", "verbose",
-    "epochs",
-}  # fmt: skip
-COMMON_PARAMETERS = set(ObjectDetector().get_params()) - SET_BY_THE_RUNNER
-MIAOD_PARAMETERS = set(MIAODDetector().get_params()) - set(ObjectDetector().get_params())
 MOST_CELLS = 100_000
 
 
@@ -71,10 +48,8 @@ class ExperimentConfig(Section):
     """Every arm runs once with each."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Parameters of every training."""
-    miaod: dict[str, Any] = Field(default_factory=dict)
-    """Parameters of MI-AOD training alone."""
-    variants: dict[Name, dict[str, Any]] = Field(default_factory=dict)
-    """More trainings for arms: those of MI-AOD with the parameters that differ, by name."""
+    trainings: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    """Parameters of trainings by name; with a `kind`, more trainings for arms, which differ in them."""
     evaluation: Evaluation = Evaluation()
     """How detections on the test images are scored."""
     published: list[Published] = Field(default_factory=list)
@@ -104,39 +79,16 @@ class ExperimentConfig(Section):
     @field_validator("training")
     @classmethod
     def _common(cls, parameters: dict) -> dict:
-        if own := sorted(parameters.keys() & MIAOD_PARAMETERS):
-            raise ValueError(f"{own[0]!r} is a parameter of MI-AOD alone; write it under 'miaod'")
-        check_keys(parameters, COMMON_PARAMETERS, "key")
-        check_values(parameters, ObjectDetector)
+        check_common(parameters)
         return parameters
 
-    @field_validator("miaod")
+    @field_validator("trainings")
     @classmethod
-    def _own(cls, parameters: dict) -> dict:
-        if common := sorted(parameters.keys() & COMMON_PARAMETERS):
-            raise ValueError(f"{common[0]!r} is common to all trainings; write it under 'training'")
-        check_keys(parameters, MIAOD_PARAMETERS, "key")
-        check_values(parameters, MIAODDetector)
-        options = parameters.get("options") or {}
-        check_keys(options, options_of(MIAODOptions), "option of MI-AOD", "options.")
-        check_values(options, MIAODOptions, "options.")
-        return parameters
-
-    @field_validator("variants")
-    @classmethod
-    def _variants(cls, variants: dict[str, dict]) -> dict[str, dict]:
-        built_in = [SUPERVISED, MIAOD, SUPERVISED_TWO_HEADS, FULL_SUPERVISION]
-        for name, parameters in variants.items():
-            if name.lower() in built_in:
-                raise WrongKeyError(name, "this training is built in; give the variant another name")
-            try:
-                cls._own(parameters)
-            except WrongKeyError as error:
-                raise WrongKeyError(f"{name}.{error.key}", str(error)) from None
-            except ValueError as error:
-                raise WrongKeyError(name, str(error)) from None
-        _refuse_alike(list(variants), "variant")
-        return variants
+    def _trainings(cls, trainings: dict[str, dict]) -> dict[str, dict]:
+        for name in sorted(trainings, key=lambda name: kind_of(trainings, name) != name):  # what others build on first
+            check_training(trainings, name)
+        _refuse_alike(list(trainings), "training")
+        return trainings
 
     @field_validator("budgets")
     @classmethod
@@ -160,10 +112,15 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _known_trainings(self) -> "ExperimentConfig":
-        known = {SUPERVISED, MIAOD, *self.variants}
+        known = {*registered(TRAININGS), *self.trainings}
         for number, arm in enumerate(self.arms):
             if arm.training not in known:
                 message = f"unknown training {shown(arm.training)}{did_you_mean(arm.training, known)}"
+                raise WrongKeyError(f"arms.{number}.training", message)
+            strategy = find(STRATEGIES, arm.strategy)
+            if not strategy.reads(find(TRAININGS, kind_of(self.trainings, arm.training))):
+                fitting = " or ".join(one for one in registered(TRAININGS) if strategy.reads(find(TRAININGS, one)))
+                message = f"{arm.training!r} does not train what strategy {arm.strategy!r} reads; give {fitting}"
                 raise WrongKeyError(f"arms.{number}.training", message)
         return self
 

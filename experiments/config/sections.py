@@ -13,10 +13,8 @@ from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
 Name = Annotated[str, FolderName()]
 
 
-# How an arm's detector may be trained; the runner makes the last two where they are called for.
-SUPERVISED, MIAOD = "supervised", "miaod"
-SUPERVISED_TWO_HEADS = "supervised-two-heads"  # labelled images only, for a strategy that reads two classifiers
-FULL_SUPERVISION = "full-supervision"  # all images labelled, trained as the supervised arms are
+SUPERVISED = "supervised"
+FULL_SUPERVISION = "full-supervision"  # what the runner calls the supervised training on all images
 
 
 SET_ELSEWHERE = ("num_classes", "random_state")  # by the data and by the seeds
@@ -44,7 +42,7 @@ def check_values(given: dict, function: Callable, where: str = "") -> None:
 
 
 def options_of(function: Callable) -> dict[str, inspect.Parameter]:
-    """Return what an experiment may set of a detector's factory or of a strategy, by name."""
+    """Return what an experiment may set of a detector's factory, a strategy or a training, by name."""
     parameters = inspect.signature(function).parameters.items()
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return {name: one for name, one in parameters if one.kind not in kinds and name not in SET_ELSEWHERE}
@@ -85,7 +83,7 @@ class Arm(Section):
     """One line of the comparison: how the detector is trained, and how the next images are picked."""
 
     training: str
-    """supervised, miaod, or one of the experiment's variants of MI-AOD training."""
+    """A registered training, such as supervised, label_set or miaod, or one of the experiment's `trainings`."""
     strategy: str
     """A registered query strategy."""
     options: dict[str, Any] = {}

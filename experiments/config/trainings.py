@@ -3,40 +3,30 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import MIAOD, ObjectDetector, Training
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.registry import STRATEGIES, find
 from miaod_plugin.training.identity import CHANGE_NO_RESULT
 
 from .schema import ExperimentConfig
-from .sections import FULL_SUPERVISION, SUPERVISED, SUPERVISED_TWO_HEADS, Arm
+from .sections import FULL_SUPERVISION, SUPERVISED, Arm
+from .training_sections import training_named
 
 
-def training_of(arm: Arm) -> str:
-    """Return the training of an arm; arms of one training share their model before the first query."""
-    if arm.training == SUPERVISED and find(STRATEGIES, arm.strategy).requires_adversarial:
-        return SUPERVISED_TWO_HEADS
-    return arm.training
+def training_of(config: ExperimentConfig, name: str) -> Training:
+    """Return the training that an arm names, or full supervision's; arms of one training share their first model."""
+    return training_named(config.trainings, SUPERVISED if name == FULL_SUPERVISION else name)
 
 
-def has_two_heads(training: str) -> bool:
-    """Whether a training has the two classifiers of MI-AOD."""
-    return training not in (SUPERVISED, FULL_SUPERVISION)
-
-
-def uses_unlabelled(training: str) -> bool:
-    """Whether a training also learns from images without annotation."""
-    return has_two_heads(training) and training != SUPERVISED_TWO_HEADS
-
-
-def make_strategy(arm: Arm, random_state: int, training: str | None = None) -> QueryStrategy:
+def make_strategy(config: ExperimentConfig, arm: Arm, random_state: int, training: str | None = None) -> QueryStrategy:
     """Return the query strategy of an arm, seeded, to be asked about a model of a training, by default the arm's."""
     strategy = find(STRATEGIES, arm.strategy)(**arm.options)
     parameters = strategy.get_params()
     if "random_state" in parameters:
         strategy.set_params(random_state=random_state)
-    if (training or training_of(arm)) == SUPERVISED_TWO_HEADS and "adapt" in parameters.keys() - arm.options.keys():
-        strategy.set_params(adapt=False)  # selection must not train, or the arm would no longer be supervised
+    kept = not training_of(config, training or arm.training).uses_unlabeled
+    if kept and "adapt" in parameters.keys() - arm.options.keys():
+        strategy.set_params(adapt=False)  # selection must not train, or the arm would learn from unlabelled images
     return strategy
 
 
@@ -48,11 +38,15 @@ def labelled_images(config: ExperimentConfig, training: str, cycle: int, n_pool:
 
 
 def optimiser_steps(config: ExperimentConfig, n_labelled: int) -> int:
-    """Return the optimiser steps of one training with `n_labelled` images, the same for every arm: MI-AOD's own.
+    """Return the optimiser steps of one training with `n_labelled` images, the same for every arm.
 
-    That is its schedule with as many unlabelled images, also where fewer are left.
+    They are those of the longest plan, with as many unlabelled images, also where fewer are left. Where arms learn from
+    unlabelled images, their plans alone count: the others are given as many steps.
     """
-    return MIAODDetector(**_shared(config), **config.miaod).total_steps(n_labelled, n_labelled)
+    trainings = [training_of(config, name) for name in dict.fromkeys(arm.training for arm in config.arms)]
+    trainings = [training for training in trainings if training.uses_unlabeled] or trainings
+    shared = _shared(config)
+    return max(ObjectDetector(**shared, training=one).total_steps(n_labelled, n_labelled) for one in trainings)
 
 
 def training_steps(config: ExperimentConfig, training: str, n_labelled: int) -> int:
@@ -64,10 +58,12 @@ def training_steps(config: ExperimentConfig, training: str, n_labelled: int) -> 
 
 def adapting_steps(config: ExperimentConfig, arm: Arm, n_labelled: int) -> int:
     """Return the optimiser steps that each query of an arm begins with, on a copy of the detector; mostly none."""
-    if training_of(arm) != SUPERVISED_TWO_HEADS or not make_strategy(arm, 0).get_params().get("adapt"):
+    training = training_of(config, arm.training)
+    adapts = make_strategy(config, arm, 0).get_params().get("adapt")
+    if training.uses_unlabeled or not adapts or not isinstance(training, MIAOD):
         return 0
-    steps = {"max_steps": optimiser_steps(config, n_labelled)}
-    return MIAODDetector(**_shared(config) | config.miaod | steps).adapting_steps(n_labelled, n_labelled)
+    batch_size, steps = ObjectDetector(**_shared(config)).batch_size, optimiser_steps(config, n_labelled)
+    return sum(stage.steps for stage in training.adversarial_plan(n_labelled, n_labelled, batch_size, steps))
 
 
 def make_estimator(
@@ -85,24 +81,15 @@ def make_estimator(
         "random_state": random_state,
         "checkpoint": checkpoint and str(checkpoint),
         "on_step": on_step,
+        "training": training_of(config, training),
+        "max_steps": steps,
     }
-    if not has_two_heads(training):
-        return ObjectDetector(**_shared(config) | own | {"max_steps": steps})
-    return MIAODDetector(**_shared(config) | _miaod_parameters(config, training) | own | {"max_steps": steps})
+    return ObjectDetector(**_shared(config) | own)
 
 
-def _miaod_parameters(config: ExperimentConfig, training: str) -> dict:
-    """Return the parameters under `miaod` with what a variant changes; of its options, those it names."""
-    variant = config.variants.get(training, {})
-    parameters = config.miaod | variant
-    if "options" in variant:
-        parameters["options"] = (config.miaod.get("options") or {}) | (variant["options"] or {})
-    return parameters
-
-
-def load_estimator(config: ExperimentConfig, training: str, path: Path) -> ObjectDetector:
+def load_estimator(config: ExperimentConfig, path: Path) -> ObjectDetector:
     """Return the fitted estimator saved at `path`, to work as the experiment now says."""
-    estimator = (MIAODDetector if has_two_heads(training) else ObjectDetector).load(path, device=config.device)
+    estimator = ObjectDetector.load(path, device=config.device)
     now = ObjectDetector(**_shared(config)).get_params()
     return estimator.set_params(**{name: now[name] for name in CHANGE_NO_RESULT})
 

@@ -28,8 +28,8 @@ from ..config.trainings import (
     load_estimator,
     make_estimator,
     make_strategy,
+    training_of,
     training_steps,
-    uses_unlabelled,
 )
 from ..store.layout import Cell, Run
 from ..store.loss_record import LossRecord, Report
@@ -94,7 +94,7 @@ def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
         adopt_training(experiment.run, cell)
     training = teach(experiment, cell, labelled, report)
 
-    estimator = load_estimator(experiment.config, cell.training, folder / MODEL)
+    estimator = load_estimator(experiment.config, folder / MODEL)
     scores = score(experiment, cell, estimator, report)
     query_seconds = query(experiment, cell, estimator, labelled, report) if experiment.run.asks(cell) else None
 
@@ -177,7 +177,7 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
     (folder / TRAINING).unlink(missing_ok=True)
     pool = np.setdiff1d(np.arange(len(train)), labelled)
     unlabelled = unlabelled_subset(pool, len(labelled), cell.seed, cell.cycle)
-    if not uses_unlabelled(cell.training):
+    if not training_of(config, cell.training).uses_unlabeled:
         unlabelled = unlabelled[:0]
     write_lines(folder / "unlabelled.txt", train.ids[unlabelled])
 
@@ -246,7 +246,7 @@ def query(experiment: Experiment, cell: Cell, estimator, labelled: np.ndarray, r
     start = time.perf_counter()
     rows, spent = [], 0.0
     if at_most:
-        strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle))
+        strategy = make_strategy(config, arm, random_state(cell.seed, "query", cell.cycle))
         known = train.X[labelled], train.y[labelled]  # what it learned from is not in the model's file
         for index, utility in strategy.ranking(estimator, train.X[pool], at_most, labeled=known):
             rows.append({"rank": len(rows) + 1, "id": train.ids[pool[index]], "utility": repr(float(utility))})

@@ -22,7 +22,7 @@ from miaod_plugin.metrics import voc_average_precision
 from miaod_plugin.query import QueryStrategy
 
 from ..config.sampling import random_state
-from ..config.trainings import has_two_heads, load_estimator, make_strategy
+from ..config.trainings import load_estimator, make_strategy, training_of
 from ..store.datasets import training_part
 from ..store.layout import Cell, Run, open_run
 from ..store.records import model_path, undamaged
@@ -101,7 +101,7 @@ def diagnose(
         raise ConfigError(f"{run.root}: no model of cycle {cycle} has finished with a query")
     row_of = {name: row for row, name in enumerate(train.ids.tolist())}
     for cell in cells:
-        estimator = load_estimator(run.config, cell.training, model_path(run, cell))
+        estimator = load_estimator(run.config, model_path(run, cell))
         labelled = [row_of[name] for name in records[cell].labelled]
         known = Labeled(train.X[labelled], train.y[labelled])
         pool = np.setdiff1d(np.arange(len(train)), labelled)
@@ -149,10 +149,11 @@ def _error(prediction: dict, target: dict, n_classes: int) -> float:
 def _strategies(run: Run, cell: Cell) -> dict[str, QueryStrategy]:
     """Return the strategies of the run that can score the pool of the cell's model one image at a time."""
     found: dict[str, QueryStrategy] = {}
+    training = type(training_of(run.config, cell.training))
     for arm in run.config.arms:
-        strategy = make_strategy(arm, random_state(cell.seed, "query", cell.cycle), cell.training)
+        strategy = make_strategy(run.config, arm, random_state(cell.seed, "query", cell.cycle), cell.training)
         scores = type(strategy).utilities is not QueryStrategy.utilities
-        if scores and (has_two_heads(cell.training) or not strategy.requires_adversarial):
+        if scores and strategy.reads(training):
             own = arm.strategy if not arm.options else f"{arm.strategy} {arm.options}"
             found.setdefault(own, strategy)
     return found

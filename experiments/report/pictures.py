@@ -16,7 +16,7 @@ from miaod_plugin.drawing import Place, colour_bar, free_place, overlay
 from miaod_plugin.mil.heatmaps import miaod_maps
 from miaod_plugin.strategies import MIAODSampling
 
-from ..config.trainings import has_two_heads, load_estimator, make_strategy
+from ..config.trainings import load_estimator, make_strategy, training_of
 from ..store.layout import Cell, Run
 from ..store.records import Record, model_path, survey
 
@@ -66,14 +66,14 @@ def selections(run: Run, arms: list[str], train: DetectionData) -> list[tuple[in
     """Return for each cycle that ended in a query what each arm picked, of the first seed that has it."""
     seed = run.config.seeds[0]
     rows = {name: row for row, name in enumerate(train.ids.tolist())}
-    blind = {arm.name for arm in run.config.arms if isinstance(make_strategy(arm, 0), RandomSampling)}
+    blind = {arm.name for arm in run.config.arms if isinstance(make_strategy(run.config, arm, 0), RandomSampling)}
     by_cycle: dict[int, list[Selection]] = {}
     for cell, record in survey(run).records.items():
         if cell.seed != seed or cell.arm not in arms or not record.selected:
             continue
         picked = record.selected
         shown = picked[:MOST] + picked[max(MOST, len(picked) - LEAST) :]
-        estimator = load_estimator(run.config, cell.training, model_path(run, cell))
+        estimator = load_estimator(run.config, model_path(run, cell))
         predictions = estimator.predict(train.X[[rows[one["id"]] for one in shown]])
         pictures = [
             _picture(one["id"], train, rows, prediction, "" if cell.arm in blind else f"{one['utility']:.3g}")
@@ -122,9 +122,9 @@ def heatmaps(run: Run, arms: list[str], train: DetectionData) -> Heatmaps | None
     rows = {name: row for row, name in enumerate(train.ids.tolist())}
     ids = [one["id"] for one in records[cell].selected[:HEATMAPS]]
     images = train.X[[rows[name] for name in ids]]
-    estimator = load_estimator(run.config, cell.training, model_path(run, cell))
+    estimator = load_estimator(run.config, model_path(run, cell))
     reducers = {
-        "maps": lambda outputs: miaod_maps(outputs, estimator.options_),
+        "maps": lambda outputs: miaod_maps(outputs, estimator.training_.options_),
         "detections": lambda outputs: outputs.detections,
     }
     passed = estimator.map_pool(images, reducers)
@@ -147,7 +147,10 @@ def _heatmap_cell(run: Run, arms: list[str], records: dict[Cell, Record]) -> Cel
     cells = [
         cell
         for cell, record in records.items()
-        if cell.arm in arms and record.selected and has_two_heads(cell.training) and cell.seed == run.config.seeds[0]
+        if cell.arm in arms
+        and record.selected
+        and cell.seed == run.config.seeds[0]
+        and MIAODSampling.reads(type(training_of(run.config, cell.training)))
     ]
     best = sorted(cells, key=lambda cell: (strategies[cell.arm] == "miaod", cell.training == "miaod", cell.cycle))
     return best[-1] if best else None

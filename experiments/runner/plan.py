@@ -29,7 +29,6 @@ from ..config.trainings import (
     optimiser_steps,
     training_of,
     training_steps,
-    uses_unlabelled,
 )
 from ..store.datasets import load_data, require_affordable, told_sizes
 from ..store.environment import threads_of_each
@@ -175,7 +174,7 @@ def times_table(run: Run, pool: Pool, speed: Speed) -> Group:
         images = [labelled_images(config, cell.training, cell.cycle, pool.n_train, pool.mean_cost) for cell in asking]
         add(f"pool images to rate, {arm.name}", sum(pool.n_train - n for n in images), speed.query[arm.name])
         if steps := sum(adapting_steps(config, arm, n) for n in images):
-            add(f"optimiser steps in queries, {arm.name}", steps, speed.step[training_of(arm)])
+            add(f"optimiser steps in queries, {arm.name}", steps, speed.step[arm.training])
     return Group(
         table,
         f"about {duration(total / config.jobs)} on this machine with {config.jobs} at a time, by {speed.measured}"
@@ -204,8 +203,8 @@ def measure(config: ExperimentConfig, pool: Pool) -> Speed:
             few = X if step[training] < 1 else X[:1]
             detect[training] = _seconds(estimator.predict, few) / len(few)
             for arm in config.arms:
-                if training_of(arm) == training:
-                    ask = partial(make_strategy(arm, 0).select, labeled=few[:1])  # a query's training counts as steps
+                if arm.training == training:
+                    ask = partial(make_strategy(config, arm, 0).select, labeled=few[:1])
                     query[arm.name] = _seconds(ask, estimator, few, 1) / len(few)
     return Speed(step, detect, query, measured)
 
@@ -228,7 +227,7 @@ def train_a_moment(config: ExperimentConfig, pool: Pool, training: str) -> tuple
     )
     X, y = pool.sample
     with suppress(_EnoughError):
-        estimator.fit(X, y, unlabeled=X if uses_unlabelled(training) else None)
+        estimator.fit(X, y, unlabeled=X if training_of(config, training).uses_unlabeled else None)
     return estimator, np.diff(ends).tolist()
 
 

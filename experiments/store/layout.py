@@ -26,7 +26,9 @@ from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.training.identity import CHANGE_NO_RESULT
 
 from ..config.schema import ExperimentConfig, load_config
-from ..config.trainings import FULL_SUPERVISION, training_of
+from ..config.sections import FULL_SUPERVISION
+from ..config.training_sections import kind_of, parameters_of
+from ..config.trainings import optimiser_steps
 from .own_files import cell_folders, remove_left_overs, remove_run, run_files
 from .stored import (
     CHECKSUMS,
@@ -73,7 +75,7 @@ class Run:
     @cached_property
     def trainings(self) -> dict[str, str]:
         """The training of each arm, by name, in the order of the experiment file."""
-        return {arm.name: training_of(arm) for arm in self.config.arms}
+        return {arm.name: arm.training for arm in self.config.arms}
 
     def shared_cells(self) -> list[Cell]:
         """Return the cycle-0 trainings, each of which serves every arm of its seed and training, and the references."""
@@ -166,10 +168,12 @@ class Run:
 
     def _require_continued(self, data: dict[str, dict]) -> None:
         old = open_run(self.root)
-        if changed := changes(old.config.model_dump(mode="json"), self.config.model_dump(mode="json")):
+        if changed := changes(old.config.model_dump(mode="json"), self.config.model_dump(mode="json")) or _longer(
+            old.config, self.config
+        ):
             raise ConfigError(
                 f"{self.config.source}: differs from the run in {self.root}: {'; '.join(changed)}"
-                " (only arms, variants, seeds, later budgets and full supervision may be added;"
+                " (only arms, trainings, seeds, later budgets and full supervision may be added;"
                 " use another name, or --fresh to start over)"
             )
         for part, then in begun_with(old).items():
@@ -258,10 +262,10 @@ def changes(old: dict, new: dict) -> list[str]:
             changed += _differences(before, after, key) if old.get("full_supervision") else []
         elif key == "seeds":
             changed += [f"seeds: {seed} is gone" for seed in before if seed not in after]
-        elif key == "variants":
-            used = {arm["training"] for arm in old["arms"]}
-            for name in used & before.keys():
-                changed += _differences(before[name], after.get(name), f"variants.{name}")
+        elif key == "trainings":
+            for name in sorted({arm["training"] for arm in old["arms"]}):
+                parts = [{"kind": kind_of(part, name), **parameters_of(part, name)} for part in (before, after)]
+                changed += _differences(*parts, f"trainings.{name}")
         elif key == "arms":
             arms = {arm["name"]: arm for arm in after}
             for arm in before:
@@ -272,6 +276,13 @@ def changes(old: dict, new: dict) -> list[str]:
         else:
             changed += _differences(before, after, key)
     return changed
+
+
+def _longer(old: ExperimentConfig, new: ExperimentConfig) -> list[str]:
+    """Return how the optimiser steps of all arms change, as they do with an arm whose training takes longer."""
+    images = old.budgets[-1]
+    then, now = (optimiser_steps(config, images) for config in (old, new))
+    return [f"optimiser steps of every arm: {then} -> {now} with {images} images"] * (then != now)
 
 
 def _differences(old: Any, new: Any, key: str) -> list[str]:

@@ -137,17 +137,17 @@ def runs(out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("
 @app.command()
 def config(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show the options of this detector or strategy.")
+        str | None, typer.Argument(metavar="[NAME]", help="Show the options of this detector, strategy or training.")
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Everything, as a page in Markdown.")] = False,
 ) -> None:
     """Show every key of an experiment file: what it may be, its default, what it means."""
-    from miaod_plugin.experiments.config.reference import as_markdown, as_text, key_parts, option_part
+    from miaod_plugin.experiments.config.reference import as_markdown, as_text, key_parts, option_parts
 
     if markdown:
         print(as_markdown(), end="")
         return
-    print(as_text(key_parts() if name is None else [option_part(name)]))
+    print(as_text(key_parts() if name is None else option_parts(name)))
 
 
 @data_app.command()

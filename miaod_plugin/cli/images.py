@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ def train(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", "-c", help="The file to write.")] = Path(
         "model.safetensors"
     ),
-    training: Annotated[Literal["supervised", "miaod"], typer.Option(help="How to train.")] = "miaod",
+    training: Annotated[str, typer.Option(help="A registered training, or one of the experiment's.")] = "miaod",
     labelled: Annotated[
         int | None,
         typer.Option(min=1, help="Annotated images to use, drawn from the first seed; the rest is the pool."),
@@ -31,13 +31,14 @@ def train(
     import numpy as np
 
     from miaod_plugin.experiments.config.schema import load_config
-    from miaod_plugin.experiments.config.trainings import make_estimator, optimiser_steps
+    from miaod_plugin.experiments.config.trainings import make_estimator, optimiser_steps, training_of
     from miaod_plugin.experiments.store.datasets import load_data
 
     from ..errors import ConfigError
     from ..model_file import require_replaceable
 
     config = load_config(yaml, _with_device(overrides, device))
+    uses_unlabeled = training_of(config, training).uses_unlabeled
     _use_threads(config.threads)
     data, _ = load_data(config)
     count = len(data) if labelled is None else labelled
@@ -54,7 +55,7 @@ def train(
     require_replaceable(checkpoint)  # now rather than when the training is done
     half = checkpoint.with_name(f"{checkpoint.name}.half")
     estimator = make_estimator(config, training, data.classes, steps, seed, half, show)
-    pool = data.X[order[count:]] if training == "miaod" else None
+    pool = data.X[order[count:]] if uses_unlabeled else None
     estimator.fit(data.X[order[:count]], data.y[order[:count]], unlabeled=pool).save(checkpoint)
     print(f"{checkpoint}: {steps} steps on {count} annotated images, {estimator.n_unlabeled_} unlabelled")
 

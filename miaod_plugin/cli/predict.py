@@ -37,11 +37,12 @@ def predict(
 ) -> None:
     """Draw what a detector finds in images, write it as JSON, and print how uncertain it is about each."""
     from ..files import atomic_path, write_text
+    from ..mil.training import MIAOD
     from ..ranking.found import as_coco, as_json
 
     estimator = load_detector(checkpoint, device)
-    if heatmap and not hasattr(estimator, "adapted_to"):
-        raise ConfigError(f"--heatmap: {checkpoint} holds a supervised detector; train one with --training miaod")
+    if heatmap and not isinstance(estimator.training_, MIAOD):
+        raise ConfigError(f"--heatmap: {checkpoint} holds a detector with one classifier; train with --training miaod")
     pictures = _picture_names(images)
     found, tops, broken = _look_at(estimator, list(pictures), heatmap)
     for image in found:
@@ -95,15 +96,17 @@ def _look_at(estimator, paths: list[str], heatmap: bool) -> tuple[list, dict[str
     import numpy as np
 
     from ..mil.heatmaps import miaod_maps
+    from ..mil.training import MIAOD
     from ..ranking.found import FOUND, to_found
     from ..registry import STRATEGIES, find
 
     reducers, X = dict(FOUND), np.array(paths)
-    if hasattr(estimator, "adapted_to"):
-        reducers["uncertainty"] = find(STRATEGIES, "miaod")().reducer(estimator.options_)
+    if isinstance(estimator.training_, MIAOD):
+        reducers["uncertainty"] = find(STRATEGIES, "miaod")().reducer(estimator.training_.options_)
     if heatmap:
         reducers["tops"] = lambda outputs: [
-            {name: heat.max() for name, heat in maps.items()} for maps in miaod_maps(outputs, estimator.options_)
+            {name: heat.max() for name, heat in maps.items()}
+            for maps in miaod_maps(outputs, estimator.training_.options_)
         ]
     found, tops, broken = {}, {}, {}
 
@@ -133,7 +136,7 @@ def _picture(estimator, image, threshold: float, tops: dict[str, float]):
     picture = draw_detections(pixels, boxes, estimator.classes_)
     if not tops:
         return picture
-    reducers = {"maps": lambda outputs: miaod_maps(outputs, estimator.options_)}
+    reducers = {"maps": lambda outputs: miaod_maps(outputs, estimator.training_.options_)}
     maps = estimator.map_pool(np.array([image.path]), reducers)["maps"][0]
     heats = {name: overlay(pixels, heat, tops[name]) for name, heat in maps.items()}
     return side_by_side({"detections": picture, **heats}, f"{image.path}, uncertainty {image.utility:.4g}", tops)

@@ -109,8 +109,8 @@ class DetectionNetwork(nn.Module):
         super().__init__()
         if adversarial and detector.supervised_only:
             raise ConfigError(
-                f"detector: {type(detector).__name__} can be trained supervised only; use ObjectDetector, or for MI-AOD"
-                f" one of {', '.join(registered(DETECTORS))}, or a Detector of your own"
+                f"detector: {type(detector).__name__} can be trained supervised only; leave out `training`, or for"
+                f" MI-AOD choose one of {', '.join(registered(DETECTORS))}, or a Detector of your own"
             )
         classes = detector.num_classes + detector.background
         self.detector = detector

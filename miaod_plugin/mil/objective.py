@@ -13,10 +13,10 @@ from .options import MIAODOptions
 ATTENTION = {"level": "probability", "image": "logit"}
 
 
-def labeled_losses(outputs: InstanceOutputs, kind: str, options: MIAODOptions | None) -> dict[str, Tensor]:
+def labeled_losses(outputs: InstanceOutputs, kind: str, options: MIAODOptions) -> dict[str, Tensor]:
     """Return the losses of a batch with targets by name; their sum is minimised."""
     losses = outputs.loss
-    if options is not None and kind != "max":
+    if kind != "max":
         scores = mil.image_scores(mil_instances(outputs, options).weights)
         present = multi_hot(outputs.features.targets, scores)
         losses["image_classification"] = mil.image_classification_loss(scores, present)

@@ -107,12 +107,12 @@ class AugmentedImages(Dataset):
 def load_batches(
     images: TrainingImages, stage, skip: int, settings, seed: tuple[int, ...]
 ) -> Iterator[tuple[list[Tensor], list[dict] | None]]:
-    """Yield a round's batches ``(images, targets)`` from step `skip` on; targets are ``None`` for unlabelled images."""
+    """Yield a stage's batches ``(images, targets)`` from step `skip` on; targets are ``None`` for unlabelled images."""
     labeled = _shuffled(len(images.labeled), settings.batch_size, (*seed, 0))
     unlabeled = _shuffled(len(images.unlabeled), settings.batch_size, (*seed, 1))
     batches = []
     for step in range(stage.steps):
-        if stage.kind != "label" and step % 2:
+        if stage.alternates and step % 2:
             batches.append([len(images.labeled) + index for index in next(unlabeled)])
         else:
             batches.append(next(labeled))

@@ -9,7 +9,9 @@ from importlib.metadata import version
 
 import numpy as np
 
+from ..detectors.factory import detector_factory
 from ..tensor_file import digest
+from .base import Stage
 from .batches import TrainingImages
 
 # Parameters that say how to work, not what comes of it.
@@ -17,12 +19,13 @@ CHANGE_NO_RESULT = {"num_workers", "score_batch_size", "checkpoint_seconds"}
 _LEFT_OUT = {
     *CHANGE_NO_RESULT,
     *("checkpoint", "on_step", "verbose"),
+    "training",  # with its parameters, below
     "device",  # a training may go on where there is a GPU, or none
     *("classes", "detector", "detector_options", "random_state"),  # what they come to stands below
 }
 
 
-def training_identity(estimator, rounds: list, images: TrainingImages, seed: int) -> dict[str, str]:
+def training_identity(estimator, stages: list[Stage], images: TrainingImages, seed: int) -> dict[str, str]:
     """Return all that the result of a `fit` depends on, as text by name.
 
     The weights that the network begins with are part of it, so that those of a file count by their content.
@@ -31,11 +34,11 @@ def training_identity(estimator, rounds: list, images: TrainingImages, seed: int
     ----------
     estimator : ObjectDetector
         With its network and classes, before the first step.
-    rounds : list of Round
+    stages : list of Stage
     images : TrainingImages
     seed : int
     """
-    factory = estimator.detector_factory()
+    factory, training = detector_factory(estimator.detector), estimator.training_
     known = inspect.signature(factory).parameters.values()
     defaults = {parameter.name: parameter.default for parameter in known if parameter.default is not parameter.empty}
     options = {**defaults, **(estimator.detector_options or {})}
@@ -45,10 +48,12 @@ def training_identity(estimator, rounds: list, images: TrainingImages, seed: int
         "estimator": type(estimator),
         "detector": estimator.detector,
         **{f"detector_options.{name}": value for name, value in options.items()},
+        "training": type(training),
+        **{f"training.{name}": value for name, value in training.get_params(deep=False).items()},
         **parameters,
         "classes": estimator.classes_,
         "random_state": seed,
-        "steps": [asdict(stage) for stage in rounds],
+        "steps": [asdict(stage) for stage in stages],
         "images or targets": images.digest().hex(),
         "initial weights": digest(estimator.network_.state_dict()),
     }

@@ -1,37 +1,22 @@
-"""Training: MI-AOD's rounds, from label-set training to the adversarial minimising and maximising rounds.
+"""The stages of a training, one after the other, step by step, whatever the training is.
 
 Everything random in a step (its images, flips, dropout) follows from the seed and the step's number alone, so a
 training that was cut off goes on from its last checkpoint to the same result, on a CPU to the last bit.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..detectors.base import group_by_padded_size
 from ..detectors.network import DetectionNetwork
 from ..errors import TrainingError
-from ..mil.objective import labeled_losses, unlabeled_losses
-from ..mil.options import MIAODOptions
 from ..randomness import seed_torch, unchanged_random_state
 from ..threads import warn_of_waiting
+from .base import Stage, Training
 from .batches import TrainingImages, augment, load_batches
 from .checkpoint import Checkpoint
-
-
-@dataclass(frozen=True)
-class Round:
-    """A stage of the schedule: ``label`` (label-set training), ``min`` or ``max``, and its number of optimiser steps.
-
-    In a ``min`` or ``max`` round every second step is on a batch of unlabelled images.
-    """
-
-    kind: str
-    steps: int
 
 
 @dataclass(frozen=True)
@@ -53,15 +38,15 @@ class Settings:
 
 
 def train(
+    training: Training,
     network: DetectionNetwork,
-    rounds: list[Round],
+    stages: list[Stage],
     images: TrainingImages,
     settings: Settings,
-    options: MIAODOptions | None,
     seed: int,
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, float]:
-    """Run the rounds in order on the network's device, and return the mean of each loss over the last round.
+    """Run the stages in order on the network's device, and return the mean of each loss over the last stage.
 
     With a `checkpoint` it goes on from there, and leaves its state there as it goes.
 
@@ -70,36 +55,35 @@ def train(
     TrainingError
         If a loss is not finite.
     """
-    total = sum(stage.steps for stage in rounds)
+    total = sum(stage.steps for stage in stages)
     device = next(network.parameters()).device
     if device.type == "cpu":
         warn_of_waiting(torch.get_num_threads())
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = new_optimizer(trainable, settings)
     start, means = checkpoint.restore(network, optimizer) if checkpoint else (0, {})
-    keep_optimizer = options is None or options.keep_optimizer
+    warm_from = 0  # the step with which the warm-up began
     with unchanged_random_state(device):
-        for number, stage in enumerate(rounds):
-            begin = sum(earlier.steps for earlier in rounds[:number])
+        for number, stage in enumerate(stages):
+            begin = sum(earlier.steps for earlier in stages[:number])
             done = max(start - begin, 0)
+            if stage.fresh_optimizer:
+                warm_from = begin
             if done >= stage.steps:
                 continue
             if done == 0:
                 means = {}
-                if not keep_optimizer:
+                if stage.fresh_optimizer:
                     optimizer = new_optimizer(trainable, settings)
-            set_trainable(network, trainable, stage.kind)
+            training.begin(network, stage, trainable)
             batches = load_batches(images, stage, done, settings, (seed, 0, number))
             for step, (inputs, targets) in enumerate(batches, start=begin + done):
                 seed_torch((seed, step), device)  # as no other step, nor one of a neighbouring seed
-                set_learning_rate(optimizer, settings, step if keep_optimizer else step - begin, step / total)
+                set_learning_rate(optimizer, settings, step - warm_from, step / total)
                 inputs, targets = augment(inputs, targets, settings.horizontal_flip, (seed, 1, step), device)
-                if targets is None:
-                    groups = group_by_padded_size(network.detector, inputs)
-                    losses = unlabeled_losses([network(group) for group in groups], stage.kind, options)
-                else:
-                    losses = labeled_losses(network(inputs, targets), stage.kind, options)
+                losses = training.losses(network, inputs, targets, stage)
                 take_step(optimizer, trainable, losses, settings.max_grad_norm, f"step {step + 1} of {total}")
+                training.after_step(network)
                 values = {name: float(loss.detach()) for name, loss in losses.items()}
                 means = {**means, **{name: _running_mean(means.get(name), value) for name, value in values.items()}}
                 if checkpoint:
@@ -112,29 +96,6 @@ def train(
     if checkpoint:
         checkpoint.remove()
     return {name: mean for name, (_, mean) in means.items()}
-
-
-def set_trainable(network: DetectionNetwork, trainable: list[nn.Parameter], kind: str) -> None:
-    """Let train what a round trains: all (label), all but f1 and f2 (min), only f1 and f2 (max); freeze the rest."""
-    adversarial = {id(parameter) for parameter in network.classifiers.parameters()}
-    for parameter in trainable:
-        parameter.requires_grad_(kind == "label" or (id(parameter) in adversarial) == (kind == "max"))
-    network.train(kind != "max")
-    network.classifiers.train(kind != "min")
-
-
-def plan_rounds(epochs: list[tuple[str, int]], n_images: int, batch_size: int, max_steps: int | None) -> list[Round]:
-    """Turn a schedule of ``(kind, epochs)`` into rounds of optimiser steps.
-
-    An epoch is ``n_images / batch_size`` steps, rounded up; in a min or max round as many again, on unlabelled images.
-    With `max_steps` the same schedule is stretched or squeezed to exactly that many steps in all.
-    """
-    per_epoch = math.ceil(n_images / min(batch_size, n_images))
-    steps = [count * per_epoch * (1 if kind == "label" else 2) for kind, count in epochs]
-    if max_steps is not None:
-        ends = np.rint(np.cumsum(steps) / sum(steps) * max_steps).astype(int)
-        steps = np.diff(ends, prepend=0).tolist()
-    return [Round(kind, count) for (kind, _), count in zip(epochs, steps, strict=True) if count]
 
 
 def new_optimizer(parameters: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:

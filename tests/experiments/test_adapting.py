@@ -15,13 +15,15 @@ from miaod_plugin.experiments.runner.plan import show_plan
 from miaod_plugin.experiments.store.datasets import load_data
 from miaod_plugin.experiments.store.layout import Cell, Run
 from miaod_plugin.experiments.store.stored import read_json, read_lines
+from miaod_plugin.mil.adapting import adapted_to
 from miaod_plugin.strategies import MIAODSampling
 
 ARMS = [
-    {"training": "supervised", "strategy": "miaod", "options": {"adapt": True}, "name": "adapted"},
-    {"training": "supervised", "strategy": "miaod", "name": "as-it-is"},
+    {"training": "label_set", "strategy": "miaod", "options": {"adapt": True}, "name": "adapted"},
+    {"training": "label_set", "strategy": "miaod", "name": "as-it-is"},
 ]
-CHANGES = {"arms": ARMS, "seeds": [0], "budgets": [4, 7, 9], "jobs": 1}
+TRAININGS = {"label_set": {"label_epochs": 3, "rounds": 1}}
+CHANGES = {"trainings": TRAININGS, "arms": ARMS, "seeds": [0], "budgets": [4, 7, 9], "jobs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +44,10 @@ def test_an_arm_that_adapts_picks_what_a_copy_of_its_model_picks_after_the_adver
         folder = run.folder(cell_of(run, "adapted", cycle))
         labelled = [train.ids.tolist().index(name) for name in read_lines(folder / "labelled.txt")]
         pool = np.setdiff1d(np.arange(len(train)), labelled)
-        estimator = load_estimator(run.config, run.trainings["adapted"], folder / "model.safetensors")
+        estimator = load_estimator(run.config, folder / "model.safetensors")
         assert estimator.max_steps == read_json(folder / "metrics.json")["steps"], "the cycle's own schedule"
-        copy = estimator.adapted_to(train.X[pool], (train.X[labelled], train.y[labelled]))
-        assert copy.n_steps_ == estimator.adapting_steps(len(labelled), len(pool)) > 0
+        copy = adapted_to(estimator, train.X[pool], (train.X[labelled], train.y[labelled]))
+        assert 0 < copy.n_steps_ < estimator.max_steps
         with open(folder / "selected.csv", newline="") as file:
             selected = list(csv.DictReader(file))
         expected, utilities = MIAODSampling(adapt=False).query(copy, train.X[pool], len(selected))
@@ -72,6 +74,8 @@ def test_the_plan_counts_the_optimiser_steps_of_queries(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     show_plan(load_config(write_experiment(tmp_path, **CHANGES)), tmp_path / "runs", console)
     lines = [" ".join(line.replace("│", " ").split()) for line in console.file.getvalue().splitlines()]
-    # at 4 and 7 images, 1 and 2 batches an epoch, repeated twice: min, max and label epochs, the former two doubled
-    assert any(line.startswith(f"optimiser steps in queries, adapted {10 + 20} ") for line in lines)
+    # 12 label-set passes at 4 and 7 images, 1 and 2 batches each; as many steps of the whole schedule without its first
+    # stage, which is 6 of 20 passes: label-set training, 4 of min, 4 of max, 6 of label-set training
+    adapting = (12 - round(12 * 6 / 20)) + (24 - round(24 * 6 / 20))
+    assert any(line.startswith(f"optimiser steps in queries, adapted {adapting} ") for line in lines)
     assert not any(line.startswith("optimiser steps in queries, as-it-is") for line in lines)

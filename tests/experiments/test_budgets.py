@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_experiment import run_tiny, untimed, write_experiment
 
-from miaod_plugin import MIAODDetector
+from miaod_plugin import LabelSet, ObjectDetector
 from miaod_plugin.cli.app import app
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.config.schema import load_config
@@ -105,7 +105,7 @@ def test_arms_whose_initial_set_is_everything_can_be_reported(tmp_path):
         write_diagnosis(run)
 
 
-class Counting(MIAODDetector):
+class Counting(ObjectDetector):
     """Counts how often it passes over how many images, and how often a copy of it is trained on."""
 
     passes: ClassVar[list[int]] = []
@@ -115,15 +115,15 @@ class Counting(MIAODDetector):
         self.passes.append(len(X))
         return super().map_pool(X, reducers)
 
-    def adapted_to(self, pool, labeled=None):
-        self.adapted.append(len(pool))
-        return super().adapted_to(pool, labeled)
+    def trained_further(self, stages, X, y, unlabeled):
+        self.adapted.append(len(unlabeled))
+        return super().trained_further(stages, X, y, unlabeled)
 
 
 @pytest.mark.parametrize("strategy", ["miaod", "entropy", "coreset"])
 def test_a_query_passes_over_the_pool_once_however_cheap_the_images_are(tmp_path, strategy):
     options = {"adapt": True} if strategy == "miaod" else {}
-    arm = {"training": "supervised", "strategy": strategy, "options": options, "name": "arm"}
+    arm = {"training": "label_set", "strategy": strategy, "options": options, "name": "arm"}
     train, test = load_data(load_config(write_experiment(tmp_path)))
     costs = np.array([len(target["labels"]) for target in train.y])
     labelled = np.argsort(-costs)[:3]  # what is left is cheaper
@@ -132,7 +132,7 @@ def test_a_query_passes_over_the_pool_once_however_cheap_the_images_are(tmp_path
     run = Run(config, tmp_path / "runs")
     cell = Cell(0, 0, run.trainings["arm"], "arm")
 
-    estimator = Counting("retinanet_tiny", classes=train.classes, max_steps=12, random_state=0)
+    estimator = Counting("retinanet_tiny", train.classes, training=LabelSet(), max_steps=12, random_state=0)
     estimator.fit(train.X[labelled], train.y[labelled])
     Counting.passes.clear(), Counting.adapted.clear()
     query(Experiment(config, run, train, test), cell, estimator, labelled, lambda *_: None)

@@ -61,7 +61,7 @@ def test_a_strategy_that_knows_the_truth_has_rank_1_of_it(finished, monkeypatch)
     assert [row["boxes"] for row in rows] == [pytest.approx(1)] * 3
     labelled = (run.folder(run.arm_cells()[0]) / "labelled.txt").read_text().split()
     pool = [row for row, name in enumerate(train.ids.tolist()) if name not in labelled]
-    estimator = load_estimator(run.config, "miaod", run.folder(run.arm_cells()[0]) / "model.safetensors")
+    estimator = load_estimator(run.config, run.folder(run.arm_cells()[0]) / "model.safetensors")
     losses = true_values(estimator, train, np.array(pool))["loss"]
     counts = [len(train.y[row]["labels"]) for row in pool]
     assert rows[0]["loss"] == pytest.approx(spearmanr(counts, losses).statistic)

@@ -31,8 +31,8 @@ def arms_and_cycles(run: Path) -> set[tuple[str, str]]:
 
 
 def test_a_loss_that_is_not_finite_stops_the_arms_that_share_the_training(tmp_path):
-    steep = {**TINY["miaod"], "options": {"discrepancy_weight": 3e38}}
-    yaml = write_experiment(tmp_path, **ONE_SEED, miaod=steep, arms=TINY["arms"][:2])
+    steep = {**TINY["trainings"]["miaod"], "options": {"discrepancy_weight": 3e38}}
+    yaml = write_experiment(tmp_path, **ONE_SEED, trainings={"miaod": steep}, arms=TINY["arms"][:2])
     failed, printed = run(yaml, tmp_path / "runs")
     assert list(failed) == ["seed 0  shared miaod  cycle 0"]
     message = failed["seed 0  shared miaod  cycle 0"]

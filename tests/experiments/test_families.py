@@ -46,7 +46,7 @@ def test_every_registered_detector_has_a_line():
 @pytest.mark.parametrize("data", [BCCD, ONE_CLASS], ids=["bccd", "one-class-of-digits"])
 @pytest.mark.parametrize("detector", sorted(LINES))
 def test_miaod_trains_and_queries_with_finite_losses_from_the_first_step(tmp_path, detector, data):
-    content = TINY | {"data": data, "training": {"max_steps": 7}, "miaod": {}, "budgets": [2, 4], "seeds": [0]}
+    content = TINY | {"data": data, "training": {"max_steps": 7}, "trainings": {}, "budgets": [2, 4], "seeds": [0]}
     content |= {"detector": yaml.safe_load(LINES[detector]), "arms": [{"training": "miaod", "strategy": "miaod"}]}
     (tmp_path / "one.yaml").write_text(yaml.safe_dump(content))
     config = load_config(tmp_path / "one.yaml")

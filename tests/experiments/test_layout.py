@@ -7,6 +7,9 @@ from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.experiments.config.trainings import load_estimator
 from miaod_plugin.experiments.store.layout import Run
 
+ARMS = [*TINY["arms"], {"training": "short", "strategy": "random"}]
+SHORT = TINY["trainings"] | {"short": {"kind": "miaod", "rounds": 0}}
+LONG = {"kind": "miaod", "rounds": 2}
 DATA = {"train": {"images": 24, "boxes": 70, "sha256": "a"}, "test": {"images": 8, "boxes": 20, "sha256": "b"}}
 
 
@@ -25,7 +28,7 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
         "budgets": [4, 7, 9, 12],
         "full_supervision": True,
         "full_supervision_steps": 90,
-        "variants": {"no-attention": {"options": {"attention": "level"}}},
+        "trainings": TINY["trainings"] | {"no-attention": {"kind": "miaod", "options": {"attention": "level"}}},
         "jobs": 1,
     }
     run = claim(tmp_path, **more)
@@ -47,7 +50,7 @@ def test_a_model_of_a_run_is_loaded_to_work_as_the_run_now_says(finished, tmp_pa
     training = TINY["training"] | {"score_batch_size": 1, "checkpoint_seconds": 600.0}
     config = load_config(write_experiment(tmp_path, training=training))
     folder = finished[0] / "arms" / "supervised+random" / "seed0" / "cycle0"
-    estimator = load_estimator(config, "supervised", folder / "model.safetensors")
+    estimator = load_estimator(config, folder / "model.safetensors")
     assert (estimator.score_batch_size, estimator.checkpoint_seconds, estimator.batch_size) == (1, 600.0, 4)
 
 
@@ -55,7 +58,8 @@ def test_a_model_of_a_run_is_loaded_to_work_as_the_run_now_says(finished, tmp_pa
     ("changes", "named"),
     [
         ({"training": {"batch_size": 2, "learning_rate": 0.01}}, "training.batch_size: 4 -> 2"),
-        ({"miaod": {"label_epochs": 1}}, "miaod.rounds: 1 -> None"),
+        ({"trainings": SHORT | {"miaod": {"label_epochs": 1}}}, "trainings.miaod.rounds: 1 -> None"),
+        ({"trainings": SHORT | {"miaod": {"rounds": 1}}}, "trainings.short.label_epochs: 1 -> None"),
         ({"data": {**TINY["data"], "n_classes": 4}}, "data.n_classes: 3 -> 4"),
         ({"budgets": [4, 8, 9]}, "budgets: [4, 7, 9] -> [4, 8, 9]"),
         ({"budgets": [4, 7]}, "budgets: [4, 7, 9] -> [4, 7]"),
@@ -63,7 +67,11 @@ def test_a_model_of_a_run_is_loaded_to_work_as_the_run_now_says(finished, tmp_pa
         ({"full_supervision": False}, "full_supervision: the reference is gone"),
         ({"full_supervision_steps": 90}, "full_supervision_steps: None -> 90"),
         ({"seeds": [1]}, "seeds: 0 is gone"),
-        ({"variants": {"short": {"rounds": 2}}}, "variants.short.rounds: 0 -> 2"),
+        ({"trainings": SHORT | {"short": {"kind": "miaod", "rounds": 2}}}, "trainings.short.rounds: 0 -> 2"),
+        (
+            {"arms": [*ARMS, {"training": "long", "strategy": "random"}], "trainings": SHORT | {"long": LONG}},
+            "optimiser steps of every arm: 36 -> 66 with 9 images",
+        ),
         ({"arms": TINY["arms"][:2]}, "arms: supervised+entropy is gone"),
         (
             {"arms": [*TINY["arms"][:2], {**TINY["arms"][2], "options": {"aggregate": "max"}}]},
@@ -72,8 +80,7 @@ def test_a_model_of_a_run_is_loaded_to_work_as_the_run_now_says(finished, tmp_pa
     ],
 )
 def test_any_other_change_of_a_run_is_refused_with_what_changed(tmp_path, changes, named):
-    arms = [*TINY["arms"], {"training": "short", "strategy": "random"}]
-    had = {"full_supervision": True, "variants": {"short": {"rounds": 0}}, "arms": arms}
+    had = {"full_supervision": True, "trainings": SHORT, "arms": ARMS}
     run = claim(tmp_path, **had)
     before = (run.root / "config.yaml").read_text()
     with pytest.raises(ConfigError) as refused:

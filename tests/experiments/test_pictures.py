@@ -63,8 +63,9 @@ def test_heatmaps_of_one_kind_share_a_scale_and_name_their_image_and_its_uncerta
     shown = heatmaps(run, ["miaod+miaod"], data)
     images = [data.X[data.ids.tolist().index(row.image.id)] for row in shown.rows]
     assert len(images) == min(MOST, 2)  # as many as the last query took
-    estimator = load_estimator(run.config, "miaod", run.folder(shown.cell) / "model.safetensors")
-    maps = estimator.map_pool(np.array(images), {"maps": lambda out: miaod_maps(out, estimator.options_)})["maps"]
+    estimator = load_estimator(run.config, run.folder(shown.cell) / "model.safetensors")
+    reducers = {"maps": lambda outputs: miaod_maps(outputs, estimator.training_.options_)}
+    maps = estimator.map_pool(np.array(images), reducers)["maps"]
     for kind, bar in shown.bars.items():
         peaks = [float(of_image[kind].max()) for of_image in maps]
         assert bar.id == f"0 to {max(peaks):.3g}" and min(peaks) < max(peaks)

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from miaod_plugin.cli.app import app
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.config.reference import as_markdown, key_parts, option_part
+from miaod_plugin.experiments.config.reference import as_markdown, key_parts, option_parts
 from miaod_plugin.experiments.config.schema import load_config
-from miaod_plugin.registry import DETECTORS, STRATEGIES, registered
+from miaod_plugin.registry import DETECTORS, STRATEGIES, TRAININGS, registered
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -26,9 +26,11 @@ def test_the_page_is_what_the_schema_says():
     assert PAGE.read_text(encoding="utf-8") == as_markdown(), "write it anew: miaod config --markdown"
 
 
-@pytest.mark.parametrize("name", [None, *registered(DETECTORS), *registered(STRATEGIES)])
+@pytest.mark.parametrize(
+    "name", [None, *(name for group in (DETECTORS, STRATEGIES, TRAININGS) for name in registered(group))]
+)
 def test_every_key_says_what_it_may_be_and_what_it_means(name):
-    for part in key_parts() if name is None else [option_part(name)]:
+    for part in key_parts() if name is None else option_parts(name):
         for entry in part.entries:
             assert len(entry.meaning) > 8 and entry.allowed, entry
             assert not entry.meaning.startswith("As in"), entry
@@ -36,7 +38,9 @@ def test_every_key_says_what_it_may_be_and_what_it_means(name):
 
 def test_every_key_that_a_run_stores_is_in_the_reference(tmp_path):
     stored = yaml.safe_load(yaml.safe_dump(load_config(write_experiment(tmp_path)).model_dump(mode="json")))
-    known = {entry.key for part in key_parts() for entry in part.entries}
+    trainings = [part for name in registered(TRAININGS) for part in option_parts(name)]
+    known = {entry.key for part in key_parts() + trainings for entry in part.entries}
+    known |= {f"trainings.{name}" for name in registered(TRAININGS)}
 
     def keys(value, prefix):
         if isinstance(value, dict):
@@ -51,13 +55,14 @@ def test_every_key_that_a_run_stores_is_in_the_reference(tmp_path):
 def test_the_command_shows_keys_and_options():
     assert "training.batch_size (default 2)\n    Images in a step;" in shown_by()
     assert "options.width (default 16)" in shown_by("retinanet_tiny")
-    assert "May be 'top_k' or 'weights'." in shown_by("miaod")
+    of_both = shown_by("miaod")
+    assert "May be 'top_k' or 'weights'." in of_both and "trainings.miaod.rounds (default 2)" in of_both
     assert "It has no options." in shown_by("random")
     assert shown_by("--markdown") == as_markdown()
 
 
 def test_a_name_that_is_neither_a_detector_nor_a_strategy_is_refused():
     with pytest.raises(
-        ConfigError, match="'retinanet_tinny' is no detector and no strategy; did you mean 'retinanet_tiny'"
+        ConfigError, match="'retinanet_tinny' is no detector, strategy or training; did you mean 'retinanet_tiny'"
     ):
-        option_part("retinanet_tinny")
+        option_parts("retinanet_tinny")

@@ -10,7 +10,7 @@ from processes import miaod, start_until, wait_for_end
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 
-from miaod_plugin import MIAODDetector
+from miaod_plugin import ObjectDetector
 
 ONE_SEED = {"seeds": [0], "budgets": [4, 7], "arms": TINY["arms"][:2], "jobs": 1}
 
@@ -133,11 +133,11 @@ def test_a_started_run_goes_on_from_what_is_finished(finished, tmp_path):
 def test_budgets_and_arms_can_be_added_to_a_finished_run(tmp_path):
     run, _ = run_tiny(tmp_path, **ONE_SEED)
     before = {path: path.stat().st_mtime_ns for path in run.glob("**/model.safetensors")}
-    arms = [*TINY["arms"], {"training": "supervised", "strategy": "miaod"}]
+    arms = [*TINY["arms"], {"training": "label_set", "strategy": "miaod"}]
     run_tiny(tmp_path, **ONE_SEED | {"budgets": [4, 7, 9], "arms": arms})
     rows = untimed(run)
     assert [row["images"] for row in rows] == ["4", "7", "9"] * 4
-    assert {row["training"] for row in rows} == {"miaod", "supervised", "supervised-two-heads"}
+    assert {row["training"] for row in rows} == {"miaod", "supervised", "label_set"}
     assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
 
 
@@ -256,12 +256,15 @@ def test_a_variant_of_miaod_trains_from_the_same_images_with_the_options_it_chan
         arms=arms,
         budgets=[4, 6],
         seeds=[0],
-        miaod={"label_epochs": 1, "rounds": 1, "options": {"attention": "level"}},
-        variants={"first-head": {"options": {"detect_with": "first"}}},
+        trainings={
+            "miaod": {"label_epochs": 1, "rounds": 1, "options": {"attention": "level"}},
+            "first-head": {"kind": "miaod", "options": {"detect_with": "first"}},
+        },
     )
     files = {name: run / "arms" / f"{name}+miaod" / "seed0" / "cycle0" for name in ("miaod", "first-head")}
     assert (files["miaod"] / "labelled.txt").read_text() == (files["first-head"] / "labelled.txt").read_text()
-    loaded = {name: MIAODDetector.load(folder / "model.safetensors") for name, folder in files.items()}
-    assert {name: one.options_.detect_with for name, one in loaded.items()} == {"miaod": "mean", "first-head": "first"}
-    assert {one.options_.attention for one in loaded.values()} == {"level"}
+    loaded = {name: ObjectDetector.load(folder / "model.safetensors") for name, folder in files.items()}
+    options = {name: one.training_.options_ for name, one in loaded.items()}
+    assert {name: one.detect_with for name, one in options.items()} == {"miaod": "mean", "first-head": "first"}
+    assert {one.attention for one in options.values()} == {"level"}
     assert {row["training"] for row in untimed(run)} == {"miaod", "first-head"}

@@ -29,9 +29,22 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
     [
         ({"trainning": {}}, "trainning: unknown key; did you mean 'training'?"),
         ({"training": {"bath_size": 2}}, "training.bath_size: unknown key; did you mean 'batch_size'?"),
-        ({"training": {"rounds": 2}}, "training: 'rounds' is a parameter of MI-AOD alone; write it under 'miaod'"),
-        ({"miaod": {"batch_size": 2}}, "miaod: 'batch_size' is common to all trainings; write it under 'training'"),
-        ({"miaod": {"label_epoch": 2}}, "miaod.label_epoch: unknown key; did you mean 'label_epochs'?"),
+        (
+            {"training": {"rounds": 2}},
+            "training.rounds: is a parameter of label_set and miaod alone; write it under 'trainings.miaod'",
+        ),
+        (
+            {"training": {"epochs": 2}},
+            "training.epochs: is a parameter of supervised alone; write it under 'trainings.s",
+        ),
+        (
+            {"trainings": {"miaod": {"batch_size": 2}}},
+            "trainings.miaod.batch_size: is common to all trainings; write it under 'training'",
+        ),
+        (
+            {"trainings": {"miaod": {"label_epoch": 2}}},
+            "trainings.miaod.label_epoch: unknown key; did you mean 'label_epochs'?",
+        ),
         ({"training": {"random_state": 2}}, "training.random_state: unknown key; known: "),
         ({"data": {**TINY["data"], "n_clases": 3}}, "data.n_clases: unknown key; did you mean 'n_classes'?"),
         (
@@ -53,15 +66,37 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
             {"arms": [{"training": "supervized", "strategy": "random"}]},
             "arms.0.training: unknown training 'supervized'; did you mean 'supervised'?",
         ),
-        ({"miaod": {"mode": "faithfull"}}, "miaod.mode: 'faithfull' is not allowed; give 'improved' or 'faithful'"),
-        ({"variants": {"miaod": {}}}, "variants.miaod: this training is built in"),
-        ({"variants": {"x": {"round": 1}}}, "variants.x.round: unknown key; did you mean 'rounds'?"),
-        ({"variants": {"x": {"batch_size": 1}}}, "variants.x: 'batch_size' is common to all trainings"),
         (
-            {"variants": {"x": {"options": {"attention": "levels"}}}},
-            "variants.x.options.attention: 'levels' is not allowed; give 'level' or 'image'",
+            {"trainings": {"miaod": {"mode": "faithfull"}}},
+            "trainings.miaod.mode: 'faithfull' is not allowed; give 'improved' or 'faithful'",
         ),
-        ({"variants": {"../x": {}}}, "variants."),
+        ({"miaod": {"rounds": 1}}, "miaod: unknown key"),
+        (
+            {"arms": [{"training": "supervised", "strategy": "miaod"}]},
+            "arms.0.training: 'supervised' does not train what strategy 'miaod' reads; give label_set or miaod",
+        ),
+        (
+            {"trainings": {"miaod": {"kind": "supervised"}}},
+            "trainings.miaod.kind: 'miaod' is itself a training; give another name to one of another kind",
+        ),
+        ({"trainings": {"x": {"kind": "miaod", "round": 1}}}, "trainings.x.round: unknown key; did you mean 'rounds'?"),
+        (
+            {"trainings": {"x": {"kind": "miaod", "batch_size": 1}}},
+            "trainings.x.batch_size: is common to all trainings",
+        ),
+        ({"trainings": {"x": {"kind": "miaud"}}}, "trainings.x.kind: unknown training 'miaud'; did you mean 'miaod'?"),
+        ({"trainings": {"x": {"kind": "miaod"}, "miaod": {"round": 1}}}, "trainings.miaod.round: unknown key; did you"),
+        ({"trainings": {"x": {"kind": [1]}}}, "trainings.x.kind: unknown training [1]"),
+        (
+            {"trainings": {"miaud": {}}},
+            "trainings.miaud: no training of this name is registered; did you mean 'miaod'?",
+        ),
+        ({"trainings": {"Full-Supervision": {"kind": "miaod"}}}, "trainings.Full-Supervision: this name is taken"),
+        (
+            {"trainings": {"x": {"kind": "miaod", "options": {"attention": "levels"}}}},
+            "trainings.x.options.attention: 'levels' is not allowed; give 'level' or 'image'",
+        ),
+        ({"trainings": {"../x": {"kind": "miaod"}}}, "trainings."),
         ({"arms": [{"training": "supervised"}]}, "arms.0.strategy: this key is missing"),
         (
             {"arms": [{"training": "supervised", "strategy": "random", "name": "../x"}]},
@@ -99,9 +134,12 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
             {"arms": [{"training": "miaod", "strategy": "random", "name": name} for name in ("One", "one")]},
             "arms: arm names 'One' and 'one' differ in case only",
         ),
-        ({"variants": {"X": {}, "x": {}}}, "variants: variants 'X' and 'x' differ in case only"),
-        ({"variants": {"Supervised": {}}}, "variants.Supervised: this training is built in"),
-        ({"variants": {"con": {}}}, "variants.con: 'con' is not allowed"),
+        (
+            {"trainings": {"X": {"kind": "miaod"}, "x": {"kind": "miaod"}}},
+            "trainings: trainings 'X' and 'x' differ in case only",
+        ),
+        ({"trainings": {"Supervised": {"kind": "supervised"}}}, "trainings.Supervised: this name is taken"),
+        ({"trainings": {"con": {"kind": "miaod"}}}, "trainings.con: 'con' is not allowed"),
         (
             {"training": {"learning_rate": "fast"}},
             "training.learning_rate: 'fast' is not allowed; give a number from 0",
@@ -110,11 +148,23 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
         ({"training": {"optimizer": "adam"}}, "training.optimizer: 'adam' is not allowed; give 'sgd' or 'adamw'"),
         ({"training": {"num_workers": 10**6}}, "training.num_workers: 1000000 is not allowed"),
         ({"training": ["batch_size"]}, "training: got ['batch_size']; input should be a valid dictionary"),
-        ({"miaod": {"rounds": None}}, "miaod.rounds: None is not allowed; give a whole number from 0 to"),
-        ({"miaod": {"options": {"top_k": 5.5}}}, "miaod.options.top_k: 5.5 is not allowed; give a whole number from 1"),
-        ({"miaod": {"options": {"topk": 5}}}, "miaod.options.topk: unknown option of MI-AOD; did you mean 'top_k'?"),
-        ({"miaod": {"options": [1]}}, "miaod.options: [1] is not allowed; give a mapping of names to values or None"),
-        ({"variants": {"x": {"mode": 3}}}, "variants.x.mode: 3 is not allowed"),
+        (
+            {"trainings": {"miaod": {"rounds": None}}},
+            "trainings.miaod.rounds: None is not allowed; give a whole number from 0 to",
+        ),
+        (
+            {"trainings": {"miaod": {"options": {"top_k": 5.5}}}},
+            "trainings.miaod.options.top_k: 5.5 is not allowed; give a whole number from 1",
+        ),
+        (
+            {"trainings": {"miaod": {"options": {"topk": 5}}}},
+            "trainings.miaod.options: 'topk' is not an option of MI-AOD; did you mean 'top_k'?",
+        ),
+        (
+            {"trainings": {"miaod": {"options": [1]}}},
+            "trainings.miaod.options: [1] is not allowed; give a mapping of names to values or None",
+        ),
+        ({"trainings": {"x": {"kind": "miaod", "mode": 3}}}, "trainings.x.mode: 3 is not allowed"),
         (
             {"detector": {"name": "retinanet_tiny", "options": {"width": 10**9}}},
             "detector.options.width: 1000000000 is not allowed; give a whole number from 1 to 512",
@@ -183,8 +233,10 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
 
 def test_overrides_reach_every_place(tmp_path):
     path = write_experiment(tmp_path)
-    config = load_config(path, ["training.batch_size=8", "seeds=[5]", "arms.0.strategy=random", "miaod.min_epochs=2"])
-    assert (config.training["batch_size"], config.seeds, config.miaod["min_epochs"]) == (8, [5], 2)
+    config = load_config(
+        path, ["training.batch_size=8", "seeds=[5]", "arms.0.strategy=random", "trainings.miaod.rounds=2"]
+    )
+    assert (config.training["batch_size"], config.seeds, config.trainings["miaod"]["rounds"]) == (8, [5], 2)
     assert config.arms[0].name == "miaod+random"
     for wrong in ("seeds", "arms.9.strategy=random", "name.x=1", "seeds=[1"):
         with pytest.raises(ConfigError, match="command line: "):

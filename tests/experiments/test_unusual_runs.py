@@ -90,7 +90,7 @@ def test_a_run_whose_test_images_hold_no_objects_ends_with_a_page(tmp_path):
     images = str(tmp_path / "images" / "train")
     data = {"kind": "coco"} | {name: {"annotations": str(path), "images": images} for name, path in parts.items()}
     arms = [{"training": "supervised", "strategy": "random"}]
-    run, _ = run_tiny(tmp_path, data=data, arms=arms, budgets=[2, 3], seeds=[0], miaod=None, jobs=1)
+    run, _ = run_tiny(tmp_path, data=data, arms=arms, budgets=[2, 3], seeds=[0], jobs=1)
     assert "There is no average precision" in Page(run / "report.html").text
     assert list((run / "tensorboard").rglob("*tfevents*"))
 

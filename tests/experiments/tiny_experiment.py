@@ -18,7 +18,11 @@ TINY = {
     "data": {"kind": "digits", "train": 24, "test": 8, "n_classes": 3},
     "detector": {"name": "retinanet_tiny"},
     "training": {"batch_size": 4, "learning_rate": 0.01},
-    "miaod": {"label_epochs": 1, "rounds": 1},
+    "trainings": {  # each takes 12 passes over the labelled images
+        "miaod": {"label_epochs": 1, "rounds": 1},
+        "supervised": {"epochs": 12},
+        "label_set": {"label_epochs": 1, "min_epochs": 0, "max_epochs": 0, "rounds": 5},
+    },
     "arms": [
         {"training": "miaod", "strategy": "miaod"},
         {"training": "supervised", "strategy": "random"},

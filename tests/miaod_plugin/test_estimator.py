@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes, make_targets, write_voc
 from miaod_plugin.errors import ConfigError, DataError, MiaodError
 
@@ -171,7 +171,9 @@ def test_the_batch_size_of_scoring_does_not_change_utilities(detector):
         ({"checkpoint": 3}, "checkpoint: 3"),
         ({"on_step": "print"}, "on_step: 'print' is not allowed; give a function or None"),
         ({"max_steps": 0}, "max_steps: 0"),
-        ({"epochs": 0, "max_steps": None}, "epochs: 0"),
+        ({"training": Supervised(epochs=0)}, "epochs: 0 is not allowed; give a whole number from 1"),
+        ({"training": MIAOD}, "MIAOD'> is not allowed; give a Training or None"),
+        ({"training": "miaod"}, "training: 'miaod' is not allowed; give a Training or None"),
     ],
 )
 def test_a_wrong_parameter_is_named_in_one_line(change, message):

@@ -78,7 +78,7 @@ def test_miaod_maps_come_from_one_pass_over_the_pool(mode):
     data = make_digit_scenes(4, random_state=0)
     detector = MIAODDetector("retinanet_tiny", classes=data.classes, mode=mode, max_steps=5, random_state=0)
     detector.fit(data.X[:2], data.y[:2])
-    maps = detector.map_pool(data.X, {"maps": lambda outputs: miaod_maps(outputs, detector.options_)})["maps"]
+    maps = detector.map_pool(data.X, {"maps": lambda outputs: miaod_maps(outputs, detector.training_.options_)})["maps"]
     assert len(maps) == 4
     for of_image in maps:
         assert list(of_image) == ["discrepancy", "weight", "product"]
@@ -95,10 +95,10 @@ def test_the_product_of_a_softmax_detector_is_what_its_adversarial_rounds_compar
 
     def expected(outputs):
         f1, f2 = (torch.cat(levels, dim=1).softmax(dim=2) for levels in outputs.heads)
-        weights = torch.cat(mil_instances(outputs, detector.options_).weights, dim=1)
+        weights = torch.cat(mil_instances(outputs, detector.training_.options_).weights, dim=1)
         return image_maps(((f1 - f2).abs() * weights).mean(dim=2), outputs.features)
 
-    reducers = {"maps": lambda outputs: miaod_maps(outputs, detector.options_), "expected": expected}
+    reducers = {"maps": lambda outputs: miaod_maps(outputs, detector.training_.options_), "expected": expected}
     found = detector.map_pool(data.X, reducers)
     for maps, heat in zip(found["maps"], found["expected"], strict=True):
         np.testing.assert_allclose(maps["product"], heat, rtol=1e-5)

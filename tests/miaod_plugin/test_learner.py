@@ -136,7 +136,7 @@ def test_asking_for_an_impossible_number_is_one_line(n_instances, message):
     "estimator, strategy, message",
     [
         (None, MIAODSampling(), "estimator: None is not allowed; give a detector"),
-        (MIAODDetector, MIAODSampling(), "estimator: <class .*MIAODDetector'> is not allowed"),
+        (MIAODDetector, MIAODSampling(), "estimator: <function MIAODDetector .* is not allowed"),
         (MIAODDetector("retinanet_tiny"), None, "query_strategy: None is not allowed; give a strategy"),
         (MIAODDetector("retinanet_tiny"), MIAODSampling, "query_strategy: <class .*MIAODSampling'> is not allowed"),
     ],

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Training
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.retinanet import retinanet_tiny
 from miaod_plugin.errors import ConfigError, DataError, MiaodError
@@ -25,6 +25,12 @@ OPTIONS = {"width": 8, "fpn_channels": 16}
 def fitted(detector="retinanet_tiny", cls=ObjectDetector, **parameters):
     common = {"classes": DATA.classes, "detector_options": OPTIONS, "max_steps": 1, "random_state": 0}
     return cls(detector, **common | parameters).fit(DATA.X[:2], DATA.y[:2])
+
+
+def plain(estimator):
+    """Return all parameters, of the training too, but for the training itself, which differs from a copy of it."""
+    parameters = estimator.get_params()
+    return {name: value for name, value in parameters.items() if not isinstance(value, Training)}
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +68,8 @@ def test_a_loaded_detector_has_the_parameters_and_the_bits_of_the_saved_one(tmp_
     saved = fitted(cls=cls, device="cpu", random_state=np.int64(3), warmup_steps=np.int32(1), score_batch_size=4)
     saved.save(tmp_path / "model.safetensors")
     loaded = ObjectDetector.load(tmp_path / "model.safetensors", device="cpu")
-    assert type(loaded) is cls
-    assert loaded.get_params() == saved.get_params() == clone(loaded).get_params()
+    assert type(loaded.training_) is type(saved.training_)
+    assert plain(loaded) == plain(saved) == plain(clone(loaded))
     assert [type(value) for value in (loaded.random_state, loaded.classes)] == [int, tuple]
     for name in ("losses_", "n_steps_", "n_unlabeled_"):
         assert getattr(loaded, name) == getattr(saved, name)
@@ -101,6 +107,29 @@ def test_a_detector_of_one_s_own_is_given_again(tmp_path):
     assert np.array_equal(loaded.transform(DATA.X[:2]), own.transform(DATA.X[:2]))
 
 
+def test_a_training_is_saved_by_its_registered_name_with_its_parameters(tmp_path):
+    saved = fitted(training=MIAOD(rounds=1, options={"detect_with": "first", "top_k": 5}))
+    saved.save(tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        content = json.loads(file.metadata()["miaod_plugin"])
+    assert content["training"]["name"] == "miaod" and "training" not in content["parameters"]
+    loaded = ObjectDetector.load(tmp_path / "model.safetensors")
+    assert loaded.training.get_params() == saved.training.get_params()
+    assert loaded.network_.detect_with == "first"
+
+
+def test_a_training_of_one_s_own_is_given_again(tmp_path):
+    class Own(MIAOD):
+        pass
+
+    own = fitted(training=Own(rounds=0))
+    own.save(tmp_path / "own.safetensors")
+    with pytest.raises(ConfigError, match="training="):
+        ObjectDetector.load(tmp_path / "own.safetensors")
+    loaded = ObjectDetector.load(tmp_path / "own.safetensors", training=Own(rounds=0))
+    assert np.array_equal(loaded.transform(DATA.X[:2]), own.transform(DATA.X[:2]))
+
+
 def test_weights_that_are_tied_are_saved_and_loaded(tmp_path):
     def tied(num_classes):
         detector = retinanet_tiny(num_classes, **OPTIONS)
@@ -127,11 +156,14 @@ def test_a_device_that_is_not_there_is_one_line(path, device):
 
 
 def test_a_file_of_another_class_says_which(path):
-    assert "holds a 'ObjectDetector'" in refused(path, MIAODDetector)
+    class Other(ObjectDetector):
+        pass
+
+    assert "holds a 'ObjectDetector'" in refused(path, Other)
 
 
 def test_a_subclass_of_one_s_own_is_found(tmp_path):
-    class Own(MIAODDetector):
+    class Own(ObjectDetector):
         pass
 
     fitted(cls=Own).save(tmp_path / "own.safetensors")
@@ -312,6 +344,27 @@ class TestHostileFiles:
     def test_classes_that_are_wrong(self, path, classes):
         rewrite(path, lambda content: content.update(classes_=classes))
         refused(path)
+
+    @pytest.mark.parametrize(
+        "training, message",
+        [
+            ("miaod", "'training': "),
+            ({"name": "miaud", "parameters": {}}, "unknown training 'miaud'; did you mean 'miaod'"),
+            ({"name": "random", "parameters": {}}, "unknown training 'random'"),
+            ({"name": "miaod", "parameters": {"epochs": 1}}, "written by another version of 'miaod'"),
+            ({"name": "miaod", "parameters": {"rounds": -1}}, "rounds: -1 is not allowed"),
+            ({"name": "miaod", "parameters": {"options": {"top_k": 5.5}}}, "options.top_k: 5.5 is not allowed"),
+            ({"name": "miaod", "parameters": {}}, "weights do not fit the detector"),
+            ({"name": "supervised", "parameters": {}, "more": 1}, "'training.more': "),
+        ],
+    )
+    def test_trainings_that_are_wrong(self, path, training, message):
+        rewrite(path, lambda content: content.update(training=training))
+        assert message in refused(path)
+
+    def test_a_file_of_an_earlier_version_that_names_no_training(self, path):
+        rewrite(path, lambda content: content.pop("training") and None)
+        assert "'training': Field required; give a file that save() of this version wrote" in refused(path)
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     def test_weights_that_are_not_finite_name_their_tensor(self, path, bad):

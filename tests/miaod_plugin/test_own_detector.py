@@ -58,7 +58,7 @@ def test_it_masks_padding_learns_without_boxes_and_survives_saving(example, tmp_
     valid = detector.map_pool(X, {"valid": lambda outputs: outputs.valid[0].sum(dim=1)})["valid"]
     assert valid.tolist() == [12 * 7, 5 * 9]  # each image alone, none on padding
     detector.save(tmp_path / "model.safetensors")
-    loaded = MIAODDetector.load(tmp_path / "model.safetensors", detector=example["PointDetector"])
+    loaded = ObjectDetector.load(tmp_path / "model.safetensors", detector=example["PointDetector"])
     np.testing.assert_array_equal(loaded.transform(X), detector.transform(X))
 
 

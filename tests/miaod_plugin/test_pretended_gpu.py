@@ -9,19 +9,21 @@ import torch
 from pretended_gpu import GPU, OnGPU, PretendedGPU
 from tiny_detectors import TINY_OPTIONS
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.metrics import coco_average_precision, voc_average_precision
+from miaod_plugin.mil.adapting import adapted_to
 from miaod_plugin.mil.heatmaps import miaod_maps
-from miaod_plugin.mil.options import miaod_options
 from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
+from miaod_plugin.training.base import Stage
 from miaod_plugin.training.batches import TrainingImages
-from miaod_plugin.training.loop import Round, Settings, train
+from miaod_plugin.training.loop import Settings, train
 
 DATA = make_digit_scenes(8, random_state=3)
 NAMES = registered(DETECTORS)
-ROUNDS = {"supervised": [Round("label", 2)], "miaod": [Round("label", 2), Round("min", 2), Round("max", 2)]}
+ADVERSARIAL = [Stage(kind, 2, alternates=True) for kind in ("min", "max")]
+STAGES = {"supervised": [Stage("label", 2)], "miaod": [Stage("label", 2), *ADVERSARIAL]}
 
 
 @pytest.fixture
@@ -46,11 +48,11 @@ def fitted(name, cls):
 
 def train_two_at_a_time(network, training, on_step):
     settings = Settings(2, "sgd", 1e-3, 0.9, 1e-4, 0, 0.9, 1.0, "flip", 0.5, 0, on_step)
-    options = miaod_options() if training == "miaod" else None
-    return train(network, ROUNDS[training], TrainingImages(DATA.X[:4], DATA.y[:4], DATA.X[4:]), settings, options, 0)
+    images = TrainingImages(DATA.X[:4], DATA.y[:4], DATA.X[4:])
+    return train({"supervised": Supervised, "miaod": MIAOD}[training](), network, STAGES[training], images, settings, 0)
 
 
-@pytest.mark.parametrize("training", ROUNDS)
+@pytest.mark.parametrize("training", STAGES)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_training_takes_the_cpu_s_steps_on_a_gpu(name, training, gpu, capsys):
     torch.default_generator.manual_seed(0)
@@ -84,7 +86,7 @@ def test_every_training_takes_the_cpu_s_steps_on_a_gpu(name, training, gpu, caps
 def test_scoring_and_metrics_are_the_cpu_s_on_a_gpu(name, cls, gpu, capsys):
     estimator = fitted(name, cls)
     strategies = [find(STRATEGIES, strategy)(random_state=0) for strategy in registered(STRATEGIES)]
-    strategies = [one for one in strategies if cls is MIAODDetector or not one.requires_adversarial]
+    strategies = [one for one in strategies if one.reads(type(estimator.training_))]
     for strategy in strategies:
         if "adapt" in strategy.get_params():
             strategy.set_params(adapt=False)
@@ -98,7 +100,8 @@ def test_scoring_and_metrics_are_the_cpu_s_on_a_gpu(name, cls, gpu, capsys):
             **{type(one).__name__: one.query(estimator, DATA.X[4:], 3)[1] for one in strategies},
         }
         if cls is MIAODDetector:
-            maps = estimator.map_pool(DATA.X[:2], {"maps": lambda outputs: miaod_maps(outputs, estimator.options_)})
+            reducers = {"maps": lambda outputs: miaod_maps(outputs, estimator.training_.options_)}
+            maps = estimator.map_pool(DATA.X[:2], reducers)
             scores |= {kind: np.stack([image[kind] for image in maps["maps"]]) for kind in maps["maps"][0]}
         return scores
 
@@ -115,9 +118,9 @@ def test_scoring_and_metrics_are_the_cpu_s_on_a_gpu(name, cls, gpu, capsys):
 
 def test_adapting_to_a_pool_stays_on_the_gpu(gpu):
     estimator = fitted("retinanet_tiny", MIAODDetector).set_params(max_steps=14)
-    expected = estimator.adapted_to(DATA.X[4:]).losses_
+    expected = adapted_to(estimator, DATA.X[4:]).losses_
     estimator.network_.to(GPU)
-    adapted = estimator.adapted_to(DATA.X[4:])
+    adapted = adapted_to(estimator, DATA.X[4:])
     assert all(parameter.device == GPU for parameter in adapted.network_.parameters())
     assert adapted.losses_ == pytest.approx(expected, rel=1e-3)
 

@@ -26,7 +26,7 @@ def test_verbose_tells_of_steps_losses_and_time_and_changes_nothing(cls, capsys)
     told = fitted(cls, verbose=2)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and all(
-        line.startswith(f"[{cls.__name__}] {k} of 5 steps, ") for k, line in enumerate(lines, 1)
+        line.startswith(f"[ObjectDetector] {k} of 5 steps, ") for k, line in enumerate(lines, 1)
     )
     assert "label: " in lines[0] and "classification" in lines[0]
     assert lines[2].endswith(" left") and ", took " in lines[4]

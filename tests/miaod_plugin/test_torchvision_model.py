@@ -66,9 +66,9 @@ def test_a_model_of_one_s_own_goes_in_a_callable():
 
 
 def test_miaod_says_why_it_cannot_train_it(estimator):
-    with pytest.raises(ConfigError, match="TorchvisionDetector can be trained supervised only; use ObjectDetector"):
+    with pytest.raises(ConfigError, match="TorchvisionDetector can be trained supervised only; leave out `training`"):
         MIAODDetector(NAME, DATA.classes, detector_options=OPTIONS, max_steps=2).fit(DATA.X[:2], DATA.y[:2])
-    with pytest.raises(ConfigError, match="MIAODSampling needs the two classifiers"):
+    with pytest.raises(ConfigError, match="MIAODSampling needs a detector trained by MIAOD"):
         MIAODSampling().query(estimator, DATA.X[4:], 1)
 
 

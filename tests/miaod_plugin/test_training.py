@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet import retinanet_tiny
 from miaod_plugin.errors import TrainingError
 from miaod_plugin.mil.objective import unlabeled_losses
 from miaod_plugin.mil.options import miaod_options
+from miaod_plugin.training.base import Stage, in_steps
 from miaod_plugin.training.batches import TrainingImages, load_batches
-from miaod_plugin.training.loop import Round, Settings, plan_rounds, set_trainable, train
+from miaod_plugin.training.loop import Settings, train
 
 DATA = make_digit_scenes(10, random_state=1)
 SETTINGS = Settings(
@@ -35,12 +36,16 @@ SETTINGS = Settings(
 )
 
 
+def stage_of(kind, steps):
+    return Stage(kind, steps, alternates=kind != "label")
+
+
 def run_round(kind, mode="improved"):
     torch.manual_seed(0)
     network = DetectionNetwork(retinanet_tiny(5), adversarial=True, background=mode == "improved")
     before = copy.deepcopy(network.state_dict())
     images = TrainingImages(DATA.X[:4], DATA.y[:4], DATA.X[4:])
-    train(network, [Round(kind, 4)], images, SETTINGS, miaod_options(mode), seed=0)
+    train(MIAOD(mode=mode), network, [stage_of(kind, 4)], images, SETTINGS, seed=0)
     after = network.state_dict()
     return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
@@ -63,7 +68,7 @@ def test_the_adversarial_losses_drive_the_classifiers_apart_and_together():
             return unlabeled_losses([network(images)], "min", options)["discrepancy"].item()
 
     def descend(kind, name):
-        set_trainable(network, trainable, kind)
+        MIAOD().begin(network, stage_of(kind, 20), trainable)
         network.eval()  # BatchNorm would make states before and after incomparable
         optimizer = torch.optim.SGD(trainable, 2.0 * len(images))
         for _ in range(20):
@@ -87,12 +92,13 @@ def test_the_paper_s_schedule_takes_26_labelled_and_8_unlabelled_passes():
     assert (unlabelled.count(False), unlabelled.count(True)) == (26, 8)
     per_pass = 414  # batches of two
     assert detector.total_steps(827, 827) == (26 + 8) * per_pass
-    assert ObjectDetector(epochs=26).total_steps(827) == 26 * per_pass
+    assert ObjectDetector(training=Supervised(epochs=26)).total_steps(827) == 26 * per_pass
 
 
 @pytest.mark.parametrize("max_steps", [1, 7, 100, 333])
 def test_max_steps_squeezes_the_schedule_to_exactly_that_many(max_steps):
-    rounds = plan_rounds([("label", 3), ("min", 1), ("max", 1), ("label", 3)], 10, 4, max_steps)
+    schedule = [stage_of(kind, passes) for kind, passes in (("label", 3), ("min", 1), ("max", 1), ("label", 3))]
+    rounds = in_steps(schedule, 10, 4, max_steps)
     assert sum(stage.steps for stage in rounds) == max_steps
     assert all(stage.steps > 0 for stage in rounds)
 
@@ -103,7 +109,7 @@ def batches_of(n_labelled, n_unlabelled, kind, steps, batch_size=3):
         (1, 4, 4, 3), np.uint8
     )
     images = TrainingImages(numbered[:n_labelled], [DATA.y[0]] * n_labelled, numbered[n_labelled:])
-    batches = load_batches(images, Round(kind, steps), 0, replace(SETTINGS, batch_size=batch_size), (0, 0))
+    batches = load_batches(images, stage_of(kind, steps), 0, replace(SETTINGS, batch_size=batch_size), (0, 0))
     return [[int(image[0, 0, 0]) for image in batch] for batch, _ in batches]
 
 

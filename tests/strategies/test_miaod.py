@@ -7,6 +7,7 @@ import torch
 from miaod_plugin import MIAODDetector, ObjectDetector, mil
 from miaod_plugin.data import make_digit_scenes, make_targets
 from miaod_plugin.errors import ConfigError
+from miaod_plugin.mil.adapting import adapted_to
 from miaod_plugin.mil.objective import mil_instances
 from miaod_plugin.strategies import MIAODSampling
 
@@ -46,7 +47,7 @@ def test_utilities_by_weights_are_the_weighted_uncertainties(mode):
         with torch.no_grad():
             outputs = estimator.network_([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
         s1, s2 = (1 / (1 + np.exp(-torch.cat(levels, dim=1)[0].double().numpy())) for levels in outputs.heads)
-        weights = torch.cat(mil_instances(outputs, estimator.options_).weights, dim=1)[0].double().numpy()
+        weights = torch.cat(mil_instances(outputs, estimator.training_.options_).weights, dim=1)[0].double().numpy()
         assert utility == pytest.approx((weights * (s1 - s2) ** 2).mean(axis=1).sum(), rel=1e-4)
 
 
@@ -85,13 +86,13 @@ def test_a_detector_that_saw_no_unlabelled_image_is_adapted_to_the_pool_without_
     np.testing.assert_array_equal(MIAODSampling().select(estimator, DATA.X[4:], 6), as_it_is)
     np.testing.assert_array_equal(np.sort(MIAODSampling().utilities(estimator, DATA.X[4:]))[::-1], as_it_is[1])
     assert all(torch.equal(tensor, weights[name]) for name, tensor in estimator.network_.state_dict().items())
-    expected = MIAODSampling().utilities(estimator.adapted_to(DATA.X[4:]), DATA.X[4:])
+    expected = MIAODSampling().utilities(adapted_to(estimator, DATA.X[4:]), DATA.X[4:])
     np.testing.assert_array_equal(adapted, expected[indices])
 
 
 def test_adapting_goes_through_the_adversarial_rounds():
     estimator = detector().fit(DATA.X[:4], DATA.y[:4])
-    adapted = estimator.adapted_to(DATA.X[4:])
+    adapted = adapted_to(estimator, DATA.X[4:])
     assert adapted.n_unlabeled_ == 4 and estimator.n_unlabeled_ == 0
     assert {"classification", "box_regression", "image_classification"} == set(adapted.losses_)
     assert adapted.n_steps_ == 20 - 4  # of 34 passes, 6 are label-set training before: 20 * 6 / 34 steps
@@ -106,21 +107,21 @@ def test_adapting_copies_the_network_and_neither_the_labelled_images_nor_the_cal
             raise TypeError("a queue cannot be copied")
 
     estimator = detector(on_step=Queue()).fit(DATA.X[:4], DATA.y[:4])
-    adapted = estimator.adapted_to(DATA.X[4:])
+    adapted = adapted_to(estimator, DATA.X[4:])
     assert adapted.X_labeled_ is estimator.X_labeled_ and adapted.y_labeled_ is estimator.y_labeled_
     assert adapted.network_ is not estimator.network_ and adapted.on_step is None
 
 
 def test_a_supervised_detector_is_refused_in_one_line():
     estimator = ObjectDetector("retinanet_tiny", classes=DATA.classes, max_steps=1).fit(DATA.X[:2], DATA.y[:2])
-    with pytest.raises(ConfigError, match="MIAODDetector"):
+    with pytest.raises(ConfigError, match=r"trained by MIAOD, not by Supervised; .*\(label_set or miaod\)"):
         MIAODSampling().query(estimator, DATA.X[4:], 1)
 
 
 def test_a_loaded_detector_adapts_once_it_is_told_what_it_learned_from(tmp_path):
     fitted = detector().fit(DATA.X[:4], DATA.y[:4])
     fitted.save(tmp_path / "model.safetensors")
-    loaded = MIAODDetector.load(tmp_path / "model.safetensors")
+    loaded = ObjectDetector.load(tmp_path / "model.safetensors")
     for labeled in (None, DATA.X[:4]):
         with pytest.raises(ConfigError, match=r"^labeled: .*query with labeled=\(X, y\), or with adapt=False$"):
             MIAODSampling().query(loaded, DATA.X[4:], 1, labeled=labeled)

@@ -24,11 +24,13 @@ COCO = {
     "train": {"annotations": "a.json", "images": "train"},
     "test": {"annotations": "b.json", "images": "val"},
 }
+FAITHFUL = {"mode": "faithful", "options": {"top_k": 5}}
+OTHER = {"training": "other", "strategy": "miaod", "name": "x"}
 GOOD = (
     TINY,
     TINY | {"data": VOC, "budget": {"unit": "boxes"}, "full_supervision": True, "on_error": "skip"},
-    TINY | {"data": COCO, "miaod": {"mode": "faithful", "options": {"top_k": 5}}, "device": "cpu", "initial": "s.txt"},
-    TINY | {"variants": {"other": {"rounds": 2}}, "arms": [{"training": "other", "strategy": "miaod", "name": "x"}]},
+    TINY | {"data": COCO, "trainings": {"miaod": FAITHFUL}, "device": "cpu", "initial": "s.txt"},
+    TINY | {"trainings": {"other": {"kind": "miaod", "rounds": 2}}, "arms": [OTHER]},
 )
 VALUES = (
     *(

@@ -110,8 +110,9 @@ class Family:
         if kind == "content":
             said, what = damaged_tree(rng, said)
         else:
-            name = rng.choice((*PARAMETERS, *said["parameters"]))
-            said["parameters"][name] = value = rng.choice(PARAMETERS.get(name, NASTY))
+            of = rng.choice([said, said["training"] or said])["parameters"]
+            name = rng.choice((*PARAMETERS, *of))
+            of[name] = value = rng.choice(PARAMETERS.get(name, NASTY))
             what = f"{name}={value!r:.60}"
         text = json.dumps(said)
         if rng.random() < 0.1:

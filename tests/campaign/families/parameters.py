@@ -11,7 +11,7 @@ from cases import Case
 from damage import NASTY
 from sane import sane_detections
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector
 from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.registry import DETECTORS, find, registered
@@ -51,7 +51,6 @@ PLAUSIBLE = {
     "detector": ("retinanet_tiny",),
     "classes": (("a", "b", "c"), ["x", 1, 2], np.array(["a", "b", "c", "d"])),
     "detector_options": (None, {}, {"width": 8}),
-    "epochs": (1, np.int64(2)),
     "max_steps": (1, 3, None),
     "batch_size": (1, 3, 100, np.int32(2)),
     "optimizer": ("sgd", "adamw"),
@@ -90,7 +89,8 @@ class Family:
         kind = rng.choice(("estimator", "estimator", "estimator", "options", "strategy", "scenes", "detector"))
         if kind in ("estimator", "options"):
             cls = rng.choice((ObjectDetector, MIAODDetector)) if kind == "estimator" else MIAODDetector
-            known = [name for name in inspect.signature(cls).parameters if name != "verbose"]
+            known = [name for name in cls().get_params(deep=False) if name not in ("verbose", "training")]
+            known += [name for name in inspect.signature(MIAOD).parameters if cls is MIAODDetector]
             options = ("mode", "options") if kind == "options" else known
             names = rng.sample(options, min(len(options), rng.choice((1, 1, 2, 3))))
             given = {name: self._value(rng, name) for name in names}

@@ -1,0 +1,125 @@
+"""What a fitted detector can do."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from . import model_file
+from .data import check_targets
+from .data.image_sets import check_annotated_images, check_images
+from .errors import DataError
+from .metrics import voc_average_precision
+from .pool import map_batches, stack_rows, warn_of_size
+from .progress import Progress
+
+
+class FittedDetector(BaseEstimator):
+    """The methods of `ObjectDetector` once it is fitted: one batched pass over images each, and `save`."""
+
+    def predict(self, X) -> np.ndarray:
+        """Detect objects: an object array of dicts ``boxes`` (m, 4), ``labels`` (m,), ``scores`` (m,), best first.
+
+        Most detectors also tell in ``instances`` (m,) which of their instances each came from; see `Detector`.
+        """
+        return self.map_pool(X, {"detections": lambda outputs: outputs.detections})["detections"]
+
+    def score(self, X, y) -> float:
+        """Return the mean average precision at IoU 0.5, 11-point as in PASCAL VOC 2007, in 0..1."""
+        check_is_fitted(self, "network_")
+        check_targets(y, len(self.classes_))
+        return voc_average_precision(self.predict(X), y, len(self.classes_))["map"]
+
+    def transform(self, X) -> np.ndarray:
+        """Return an embedding of each image, float32 ``(n, d)``: the average of each of the detector's feature maps."""
+        return self.map_pool(X, {"embeddings": lambda outputs: outputs.embeddings})["embeddings"]
+
+    def map_pool(
+        self,
+        X,
+        reducers: Mapping[str, Callable[..., object]],
+        y=None,
+        views: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Pass the images through the network once, batch by batch, and feed every reducer.
+
+        Parameters
+        ----------
+        X : ndarray
+            ``(n,)`` image paths, or ``(n, H, W, 3)`` uint8 images.
+        reducers : dict of callables
+            Each gets the `InstanceOutputs` of a batch and returns a row per image: a tensor ``(B, ...)``, or a list.
+        y : ndarray of object, (n,), optional
+            A target for each image; `InstanceOutputs.losses` are then there.
+        views : sequence of callables, optional
+            Ways to see an image, mirrored or scaled, say: uint8 tensor ``(3, H, W)`` -> another one. A reducer then
+            gets the outputs of the same images in each view, one after the other: ``reducer(first, second)`` of two.
+
+        Returns
+        -------
+        dict of ndarray
+            For each reducer an array ``(n, ...)``; lists give an object array ``(n,)``.
+        """
+        X, parts, order = check_images(X), {name: [] for name in reducers}, []
+        progress = Progress(type(self).__name__, self.verbose)
+        for indices, rows in self.map_batches(X, reducers, y=y, views=views):
+            for name, part in rows.items():
+                parts[name].append(part)
+            order.extend(indices)
+            progress.show(len(order), len(X), "images")
+        return {name: stack_rows(part)[np.argsort(order)] for name, part in parts.items()}
+
+    def map_batches(
+        self,
+        X,
+        reducers: Mapping[str, Callable],
+        on_broken: Callable[[int, DataError], None] | None = None,
+        *,
+        y=None,
+        views: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+    ) -> Iterator[tuple[np.ndarray, dict]]:
+        """Yield what `map_pool` stacks, batch by batch, so that a long pass can be shown, stopped and gone on with.
+
+        Parameters
+        ----------
+        X, reducers, y, views
+            As in `map_pool`.
+        on_broken : callable, optional
+            Called with the row of an image that cannot be read, and the error; the image is left out. Without it the
+            error is raised.
+
+        Yields
+        ------
+        indices : ndarray of int64, (b,)
+            Rows of X, whose images are padded alike; not in order where X holds images of several shapes.
+        rows : dict
+            What each reducer made of them.
+        """
+        check_is_fitted(self, "network_")
+        self._check_parameters()
+        X = check_images(X)
+        if y is not None:
+            X, y = check_annotated_images(X, y)
+            if unlabelled := [row for row, target in enumerate(y) if target is None]:
+                raise DataError(f"y[{unlabelled[0]}] is None; give a target for each image, or no y")
+            check_targets(y, len(self.classes_))
+        warn_of_size(self.network_, X)
+        return map_batches(self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views)
+
+    def save(self, path) -> None:
+        """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON.
+
+        A detector that is there is replaced. Tuples among the parameters come back as such; of NumPy's values and paths
+        the plain numbers, lists and strings do.
+
+        Raises
+        ------
+        DataError
+            If there is something else at `path`.
+        ConfigError
+            If a parameter has no form in JSON.
+        """
+        check_is_fitted(self, "network_")
+        model_file.save(self, path)
