@@ -14,6 +14,8 @@ def instances_of(
 ) -> Tensor:
     """Return the instance of each detection of an image: it has that score for the class, and of several that box.
 
+    Detections that are equal in all three, such as boxes beyond the edge that are clipped to nothing, get the first.
+
     Parameters
     ----------
     found : dict
