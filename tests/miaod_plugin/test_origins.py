@@ -47,7 +47,8 @@ def test_an_instance_alone_gives_the_box_the_class_and_the_score_of_its_detectio
     for k, found in enumerate(detections(outputs, logits)):
         assert found["instances"].dtype == torch.int64 and found["instances"].shape == found["labels"].shape
         pairs = list(zip(found["instances"].tolist(), found["labels"].tolist(), strict=True))
-        distinct = {(label, *box) for label, box in zip(found["labels"].tolist(), found["boxes"].tolist(), strict=True)}
+        columns = (found["labels"], found["scores"], *found["boxes"].T)
+        distinct = set(zip(*(column.tolist() for column in columns), strict=True))
         assert len(set(pairs)) == len(distinct)  # boxes clipped to nothing at the edge may be equal
         for j in torch.linspace(0, len(pairs) - 1, min(len(pairs), 6)).long().tolist():
             instance, label = pairs[j]
