@@ -1,6 +1,5 @@
 """Writers: strange ids, classes and targets, and folders in which something lies."""
 
-import copy
 from pathlib import Path
 from random import Random
 
@@ -58,17 +57,18 @@ class Family:
         pixels = save_image(folder / "a.jpg"), save_image(folder / "b.png")
         self.paths = np.array([str(folder / "a.jpg"), str(folder / "b.png")])
         self.arrays = np.stack(pixels)
+        for write in (write_voc, write_coco):  # what is good comes back; libraries that load at first use are loaded
+            self.folder = folder / write.__name__
+            self._write(write, self._parts(self.arrays), {})
+
+    def _parts(self, X: np.ndarray) -> dict:
+        target = {"boxes": np.array([[1, 2, 9, 9], [3.25, 4, 20, 21]], dtype=np.float32), "labels": np.array([0, 1])}
+        empty = {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
+        return {"X": X, "y": [target, empty], "classes": ("cat", "dog"), "ids": ["a", "b"], "split": "train"}
 
     def case(self, rng: Random, folder: Path) -> Case:
         self.folder = folder / "data"
-        target = {"boxes": np.array([[1, 2, 9, 9], [3.25, 4, 20, 21]], dtype=np.float32), "labels": np.array([0, 1])}
-        parts = {
-            "X": rng.choice((self.paths, self.arrays)),
-            "y": [copy.deepcopy(target), {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}],
-            "classes": ("cat", "dog"),
-            "ids": ["a", "b"],
-            "split": "train",
-        }
+        parts = self._parts(rng.choice((self.paths, self.arrays)))
         kind = rng.choice(("ids", "ids", "classes", "split", "target", "target", "images", "in the way", "in the way"))
         write = rng.choice((write_voc, write_coco))
         names = (str(folder), "y[", kind)
