@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pretended_gpu import GPU, OnGPU, PretendedGPU
-from tiny_detectors import TINY_OPTIONS
+from tiny_detectors import ONE_OF_EACH_FAMILY, TINY_OPTIONS, show_everything
 
 from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes
@@ -24,6 +24,8 @@ DATA = make_digit_scenes(8, random_state=3)
 NAMES = registered(DETECTORS)
 ADVERSARIAL = [Stage(kind, 2, alternates=True) for kind in ("min", "max")]
 STAGES = {"supervised": [Stage("label", 2)], "miaod": [Stage("label", 2), *ADVERSARIAL]}
+MIAOD_ON_ALL = [*(("miaod", name) for name in NAMES), *(("supervised", name) for name in ONE_OF_EACH_FAMILY)]
+CLASSES = {"miaod": MIAODDetector, "supervised": ObjectDetector}
 
 
 @pytest.fixture
@@ -52,8 +54,7 @@ def train_two_at_a_time(network, training, on_step):
     return train({"supervised": Supervised, "miaod": MIAOD}[training](), network, STAGES[training], images, settings, 0)
 
 
-@pytest.mark.parametrize("training", STAGES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("training", "name"), MIAOD_ON_ALL)
 def test_every_training_takes_the_cpu_s_steps_on_a_gpu(name, training, gpu, capsys):
     torch.default_generator.manual_seed(0)
     detector = find(DETECTORS, name)(5, **TINY_OPTIONS[name])
@@ -81,10 +82,10 @@ def test_every_training_takes_the_cpu_s_steps_on_a_gpu(name, training, gpu, caps
         print(f"\n  {name}, {training}: the host waits {shown} of two images", end="")
 
 
-@pytest.mark.parametrize("cls", [ObjectDetector, MIAODDetector])
-@pytest.mark.parametrize("name", NAMES)
-def test_scoring_and_metrics_are_the_cpu_s_on_a_gpu(name, cls, gpu, capsys):
-    estimator = fitted(name, cls)
+@pytest.mark.parametrize(("training", "name"), MIAOD_ON_ALL)
+def test_scoring_and_metrics_are_the_cpu_s_on_a_gpu(name, training, gpu, capsys):
+    cls = CLASSES[training]
+    estimator = show_everything(fitted(name, cls))
     strategies = [find(STRATEGIES, strategy)(random_state=0) for strategy in registered(STRATEGIES)]
     strategies = [one for one in strategies if one.reads(type(estimator.training_))]
     for strategy in strategies:

@@ -15,9 +15,12 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_python_blocks_run(number, capsys):
-    exec(compile(blocks("python")[number], f"README.md, python block {number + 1}", "exec"), {})
+    names = {}
+    exec(compile(blocks("python")[number], f"README.md, python block {number + 1}", "exec"), names)
     if number == 0:
-        assert 0 <= float(capsys.readouterr().out) <= 1
+        learner, test = names["learner"], names["test"]
+        assert len(learner.X_training) == 30 and len(names["pool"]) == 30
+        assert float(capsys.readouterr().out) == learner.score(test.X, test.y)
 
 
 def test_the_experiment_loads_alone_and_with_every_addition(tmp_path):

@@ -103,13 +103,13 @@ def test_max_steps_squeezes_the_schedule_to_exactly_that_many(max_steps):
     assert all(stage.steps > 0 for stage in rounds)
 
 
-def batches_of(n_labelled, n_unlabelled, kind, steps, batch_size=3):
+def batches_of(n_labelled, n_unlabelled, kind, steps, batch_size=3, seed=(0, 0)):
     """Return the indices of the images in each batch of a round; every pixel of an image is its index."""
     numbered = np.arange(n_labelled + n_unlabelled, dtype=np.uint8)[:, None, None, None] * np.ones(
         (1, 4, 4, 3), np.uint8
     )
     images = TrainingImages(numbered[:n_labelled], [DATA.y[0]] * n_labelled, numbered[n_labelled:])
-    batches = load_batches(images, stage_of(kind, steps), 0, replace(SETTINGS, batch_size=batch_size), (0, 0))
+    batches = load_batches(images, stage_of(kind, steps), 0, replace(SETTINGS, batch_size=batch_size), seed)
     return [[int(image[0, 0, 0]) for image in batch] for batch, _ in batches]
 
 
@@ -117,6 +117,24 @@ def test_every_image_is_seen_equally_often_and_never_twice_in_a_batch():
     batches = batches_of(7, 0, "label", 14)
     assert all(len(set(batch)) == 3 for batch in batches)
     assert np.bincount(np.concatenate(batches), minlength=7).tolist() == [6] * 7
+
+
+def test_every_pass_is_shuffled_anew_and_by_the_seed():
+    labelled, unlabelled = batches_of(6, 6, "min", 12)[::2], batches_of(6, 6, "min", 12)[1::2]
+    for batches in (labelled, unlabelled):
+        passes = [batches[k] + batches[k + 1] for k in (0, 2, 4)]
+        assert len({tuple(order) for order in [*passes, sorted(passes[0])]}) == 4
+    assert batches_of(6, 6, "min", 12, seed=(1, 0))[::2] != labelled
+
+
+def test_the_seed_of_a_training_decides_which_images_a_step_sees():
+    images, weights = TrainingImages(DATA.X[:4], DATA.y[:4], DATA.X[:0]), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(0)
+        network = DetectionNetwork(retinanet_tiny(5))
+        train(network, [Round("label", 2)], images, replace(SETTINGS, horizontal_flip=0.0), None, seed)
+        weights.append(torch.cat([tensor.flatten() for tensor in network.parameters()]))
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_adversarial_rounds_alternate_labelled_and_unlabelled_batches():
