@@ -11,7 +11,7 @@ from tiny_experiment import run_tiny  # noqa: E402
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[Path, str]:
     """A finished tiny run, to look at but not to change, and what it printed."""
-    return run_tiny(tmp_path_factory.mktemp("finished"))
+    return run_tiny(tmp_path_factory.mktemp("finished"), jobs=2)
 
 
 @pytest.fixture(scope="session")

@@ -1,22 +1,50 @@
 import json
 
+import pytest
 from tiny_experiment import TINY, write_experiment
 
+from miaod_plugin.experiments.config.sampling import random_state
 from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.config.trainings import load_estimator
 from miaod_plugin.experiments.cycle.cycle import Experiment, run_cycle
 from miaod_plugin.experiments.store.datasets import load_data
 from miaod_plugin.experiments.store.layout import Run
+from miaod_plugin.metrics import voc_average_precision
 
 
-def test_the_model_that_arms_share_is_trained_and_scored_once(tmp_path):
-    config = load_config(write_experiment(tmp_path, arms=TINY["arms"][1:], seeds=[0]))
-    run = Run(config, tmp_path / "runs")
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """The first cycle of two arms, trained long enough to find something; its shared cell, and what was reported."""
+    folder = tmp_path_factory.mktemp("begun")
+    long = {"max_steps": 200, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004}
+    arms = TINY["arms"][1:]
+    config = load_config(write_experiment(folder, arms=arms, budgets=[20, 22], seeds=[3], training=long, miaod=None))
+    run = Run(config, folder / "runs")
     experiment, (shared,) = Experiment(config, run, *load_data(config)), run.shared_cells()
-    metrics, stages = [], []
+    stages = []
     for cell in (shared, *run.next_cells(shared)):
         run_cycle(experiment, cell, lambda stage, *_: stages.append(stage))
-        metrics.append(json.loads((run.folder(cell) / "metrics.json").read_text()))
+    return experiment, shared, stages
+
+
+def metrics_of(run, cell) -> dict:
+    return json.loads((run.folder(cell) / "metrics.json").read_text())
+
+
+def test_the_model_that_arms_share_is_trained_and_scored_once(begun):
+    experiment, shared, stages = begun
+    metrics = [metrics_of(experiment.run, cell) for cell in (shared, *experiment.run.next_cells(shared))]
     assert len(metrics) == 3 and stages.count("scoring") == 1
-    assert stages.count("training") == metrics[0]["steps"]
+    assert stages.count("training") == metrics[0]["steps"] == 200
     for name in ("ap50", "per_class"):
         assert metrics[0][name] == metrics[1][name] == metrics[2][name]
+
+
+def test_the_score_of_a_cell_is_that_of_its_model_on_the_test_images(begun):
+    experiment, shared, _ = begun
+    model = load_estimator(experiment.config, "supervised", experiment.run.folder(shared) / "model.safetensors")
+    assert model.random_state == random_state(3, "training", 0)
+    test, metrics = experiment.test, metrics_of(experiment.run, shared)
+    expected = voc_average_precision(model.predict(test.X), test.y, 3, method="area")
+    assert metrics["ap50"] == expected["map"] > 0.05
+    assert metrics["per_class"] == dict(zip(test.classes, expected["per_class"], strict=True))

@@ -16,7 +16,7 @@ from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds child processes in /proc")
 
 # A checkpoint after every step, so that there is always something to be killed in; a pool that takes a while to rate.
-OFTEN = {"training": {**TINY["training"], "checkpoint_seconds": 0}}
+OFTEN = {"training": {**TINY["training"], "checkpoint_seconds": 0}, "jobs": 2}
 LONGER = OFTEN | {"data": {**TINY["data"], "train": 200, "test": 40}, "seeds": [0]}
 MOMENTS = ("training", "writing", "querying", "any")
 
