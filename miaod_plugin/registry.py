@@ -7,11 +7,12 @@ from .errors import ConfigError, did_you_mean
 STRATEGIES = "miaod_plugin.strategies"
 DETECTORS = "miaod_plugin.detectors"
 TRAININGS = "miaod_plugin.trainings"
+DATA_KINDS = "miaod_plugin.data_kinds"  # of experiments
 FAMILIES = "miaod_plugin.detector_families"  # of detectors that somebody else names: ``FAMILY:NAME``
 
 
 def registered(group: str) -> list[str]:
-    """Return the sorted names registered in an entry-point group (`STRATEGIES`, `DETECTORS` or `TRAININGS`)."""
+    """Return the sorted names registered in an entry-point group, such as `STRATEGIES` or `DETECTORS`."""
     return sorted({entry.name for entry in entry_points(group=group)})
 
 
@@ -29,7 +30,7 @@ def find(group: str, name: str):
     if group == DETECTORS and colon:
         for entry in entry_points(group=FAMILIES, name=family):
             return entry.load()(member)
-    kind = {STRATEGIES: "strategy", DETECTORS: "detector", TRAININGS: "training"}[group]
+    kind = {STRATEGIES: "strategy", DETECTORS: "detector", TRAININGS: "training", DATA_KINDS: "data kind"}[group]
     raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, registered(group))}")
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TOPS = {"miaod_plugin": "", "strategies": "strategies", "baselines": "baselines", "experiments": "experiments"}
-EXPERIMENTS = [f"experiments.{room}" for room in ("benchmarks", "runner", "report", "cycle", "store", "config")]
+EXPERIMENTS = [
+    f"experiments.{room}" for room in ("benchmarks", "runner", "report", "cycle", "store", "data_kinds", "config")
+]
 # From the roof down: a room knows those below it alone.
 STOREYS = ["cli", *EXPERIMENTS, "strategies", "baselines", "miaod_plugin"]
 

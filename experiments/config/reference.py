@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,14 +17,12 @@ from miaod_plugin.mil.options import MODES, MIAODOptions
 from miaod_plugin.parameters import described
 from miaod_plugin.registry import DETECTORS, STRATEGIES, TRAININGS, find, registered
 
-from .data_sections import Coco, Digits, Voc
-from .schema import ExperimentConfig
+from .schema import KINDS, ExperimentConfig
 from .sections import Section, options_of
 from .training_sections import COMMON_PARAMETERS
 
 WIDTH = 100  # columns of the text
-DATA_KINDS = (Digits, Voc, Coco)
-KINDS = {TRAININGS: "training", STRATEGIES: "strategy", DETECTORS: "detector"}
+NAMED = {TRAININGS: "training", STRATEGIES: "strategy", DETECTORS: "detector"}
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,11 @@ class Part:
     entries: list[Entry]
 
 
-def key_parts() -> list[Part]:
-    """Return every key of an experiment file."""
+def key_parts(kinds: Mapping[str, type[Section]] = KINDS) -> list[Part]:
+    """Return every key of an experiment file, with the data sets of these kinds."""
     top = [entry for entry in _of_section(ExperimentConfig) if not entry.key.startswith("data.")]
     parts = [Part("An experiment", "", top)]
-    for section in DATA_KINDS:
-        kind = get_args(get_type_hints(section)["kind"])[0]
+    for kind, section in kinds.items():
         parts.append(Part(f"data, of kind {kind}", section.__doc__, list(_of_section(section, "data."))))
     common = list(_of_function(ObjectDetector, COMMON_PARAMETERS, "training."))
     kind = Entry("trainings.NAME.kind", "text", "NAME", "The registered training that it is.")
@@ -70,11 +67,11 @@ def option_parts(name: str) -> list[Part]:
     ConfigError
         If nothing of that name is registered.
     """
-    groups = [group for group in KINDS if name in registered(group)]
+    groups = [group for group in NAMED if name in registered(group)]
     if name.startswith("torchvision:"):
         groups = [DETECTORS]
     if not groups:
-        known = {one for group in KINDS for one in registered(group)}
+        known = {one for group in NAMED for one in registered(group)}
         raise ConfigError(f"{shown(name)} is no detector, strategy or training{did_you_mean(name, known)}")
     return [_option_part(group, name) for group in groups]
 
@@ -87,7 +84,7 @@ def _option_part(group: str, name: str) -> Part:
     entries = list(_of_function(function, options_of(function), prefix))
     if function is MIAOD:
         entries += _of_options(f"{prefix}options.")
-    return Part(f"{KINDS[group]} {name}", text, entries)
+    return Part(f"{NAMED[group]} {name}", text, entries)
 
 
 def as_text(parts: list[Part]) -> str:
@@ -115,14 +112,18 @@ def as_markdown() -> str:
         "keys in a terminal, `miaod config NAME` the options of a detector, strategy or training. A key is changed for",
         "a run by `miaod run FILE training.batch_size=4 arms.0.strategy=random`, where 0 is the first of a list.",
     ]
-    for part in key_parts():
+    for part in key_parts({name: kind for name, kind in KINDS.items() if _built_in(kind)}):
         lines += ["", f"## {part.title}", "", *_table(part)]
     for title, group in (("Trainings", TRAININGS), ("Detectors", DETECTORS), ("Strategies", STRATEGIES)):
         lines += ["", f"## {title}"]
         for name in registered(group):
-            if find(group, name).__module__.startswith("miaod_plugin."):
+            if _built_in(find(group, name)):
                 lines += ["", f"### {name}", "", *_table(_option_part(group, name))]
     return "\n".join(lines) + "\n"
+
+
+def _built_in(thing: Any) -> bool:
+    return thing.__module__.startswith("miaod_plugin.")
 
 
 def _table(part: Part) -> list[str]:

@@ -13,7 +13,9 @@ from .sections import Section, WrongKeyError
 def first_line(error: ValidationError, model: type[Section]) -> str:
     """Return 'key.path: what is wrong; what is allowed' for the first problem, and how many more there are."""
     problem = error.errors(include_url=False)[0]
-    location = [part for part in problem["loc"] if part not in ("digits", "voc", "coco", "[key]")]
+    location = [part for part in problem["loc"] if part != "[key]"]
+    if location[0] == "data":
+        del location[1:2]  # the kind, which pydantic puts between the section and its keys
     cause = problem.get("ctx", {}).get("error")
     if problem["type"] == "extra_forbidden":
         message = f"unknown key{did_you_mean(location[-1], _keys_at(problem['loc'][:-1], model))}"

@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 from os.path import exists  # False for names that no file can have, where Path.exists raises
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.parameters import Count, Seed, Whole
-from miaod_plugin.registry import STRATEGIES, TRAININGS, find, registered
+from miaod_plugin.registry import DATA_KINDS, STRATEGIES, TRAININGS, find, registered
 
-from .data_sections import Coco, Digits, Place, Voc
+from .data_sections import DataKind, Place
 from .refusals import first_line
 from .sections import Arm, Budget, Detector, Evaluation, Name, Published, Section, WrongKeyError
 from .training_sections import check_common, check_training, kind_of
 from .yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
 
 MOST_CELLS = 100_000
+KINDS: dict[str, type[DataKind]] = {name: find(DATA_KINDS, name) for name in registered(DATA_KINDS)}
 
 
 class ExperimentConfig(Section):
@@ -28,7 +29,7 @@ class ExperimentConfig(Section):
 
     name: Name
     """Of the run's folder under --out."""
-    data: Annotated[Digits | Voc | Coco, Field(discriminator="kind")]
+    data: Annotated[Union[tuple(KINDS.values())], Field(discriminator="kind")]  # noqa: UP007
     """The data set."""
     detector: Detector
     """What is trained."""
@@ -215,11 +216,14 @@ def _row(part: str) -> int:
 def _resolve_paths(raw: dict, folder: Path) -> dict:
     """Return `raw` with data paths that exist only beside the YAML prefixed with its folder."""
 
+    kind = raw["data"].get("kind") if isinstance(raw.get("data"), dict) else None
+    paths = KINDS[kind].paths if isinstance(kind, str) and kind in KINDS else frozenset()
+
     def resolve(node: Any) -> Any:
         if not isinstance(node, dict):
             return node
         node = {key: resolve(value) for key, value in node.items()}
-        for key in {"root", "annotations", "images"} & node.keys():
+        for key in paths & node.keys():
             value = node[key]
             if isinstance(value, str) and value and not exists(value) and exists(folder / value):
                 node[key] = str(folder / value)

@@ -30,7 +30,7 @@ from ..config.trainings import (
     training_of,
     training_steps,
 )
-from ..store.datasets import load_data, require_affordable, told_sizes
+from ..store.datasets import load_data, require_affordable
 from ..store.environment import threads_of_each
 from ..store.layout import Run
 from ..store.records import unfinished
@@ -82,7 +82,7 @@ def show_plan(config: ExperimentConfig, out: str | Path = "runs", console: Conso
 
 def describe_pool(config: ExperimentConfig, n_sample: int = 16) -> Pool:
     """Return the sizes of the data set, or where it is missing those that the experiment tells."""
-    if told := told_sizes(config):
+    if told := config.data.told_sizes():
         cost = _told_cost(config)
         require_affordable(config, cost * told.train)
         for seed in config.seeds if config.initial else ():

@@ -1,16 +1,14 @@
 """The train and test parts of an experiment's data set."""
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from miaod_plugin.data import load_coco, load_voc, make_digit_scenes, read_image
+from miaod_plugin.data import read_image
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, DataError
 
-from ..config.data_sections import Coco, Digits, Sizes, Voc
 from ..config.sampling import annotation_costs
 from ..config.schema import ExperimentConfig
 from .layout import Run, begun_with
@@ -27,8 +25,7 @@ def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
     ConfigError
         If a budget is larger than the training part, or `data.sizes` tells another number of images.
     """
-    load = {Digits: _digits, Voc: _voc, Coco: _coco}[type(config.data)]
-    train, test = load(config.data, config.on_error)
+    train, test = config.data.load(config.on_error)
     for part, data in (("train", train), ("test", test)):
         if not len(data):
             raise DataError(f"{config.source}: data.{part}: no images; choose another split or folder")
@@ -52,15 +49,6 @@ def training_part(run: Run) -> DetectionData:
         raise DataError(f"data.train: not what the run in {run.root} began with; give it the data it was made with")
     require_images(run, train.ids.tolist())
     return train
-
-
-def told_sizes(config: ExperimentConfig) -> Sizes | None:
-    """Return `data.sizes` if nothing of the data set is at hand; one that is there in part is loaded, or refused."""
-    data = config.data
-    if isinstance(data, Digits):
-        return None
-    places = [data.root] if isinstance(data, Voc) else [data.places(part)[0] for part in (data.train, data.test)]
-    return None if any(os.path.exists(place) for place in places) else data.sizes
 
 
 def require_affordable(config: ExperimentConfig, total: float) -> None:
@@ -100,35 +88,3 @@ def describe(data: DetectionData, rows: np.ndarray | None = None) -> dict:
         digest.update(name.encode() + target["boxes"].tobytes() + target["labels"].tobytes())
         boxes += len(target["labels"])
     return {"images": len(rows), "boxes": boxes, "sha256": digest.hexdigest()}
-
-
-def _digits(data: Digits, on_error: str) -> tuple[DetectionData, DetectionData]:
-    parameters = data.model_dump(exclude={"kind", "train", "test"})
-    return (
-        make_digit_scenes(data.train, split="train", **parameters),
-        make_digit_scenes(data.test, split="test", **parameters),
-    )
-
-
-def _voc(data: Voc, on_error: str) -> tuple[DetectionData, DetectionData]:
-    def load(part, classes):
-        return load_voc(
-            data.root,
-            split=part.split,
-            years=part.years,
-            classes=classes,
-            one_based=data.one_based,
-            on_error=on_error,
-            orientation=data.orientation,
-        )
-
-    train = load(data.train, data.classes)
-    return train, load(data.test, train.classes)
-
-
-def _coco(data: Coco, on_error: str) -> tuple[DetectionData, DetectionData]:
-    def load(part, split, classes):
-        return load_coco(*data.places(part), classes, on_error=on_error, split=split, orientation=data.orientation)
-
-    train = load(data.train, "train", data.classes)
-    return train, load(data.test, "test", train.classes)

@@ -21,7 +21,7 @@ from miaod_plugin.files import read_text, write_text
 
 from ..config.sampling import initial_set
 from ..config.schema import ExperimentConfig
-from .datasets import load_data, require_affordable, told_sizes
+from .datasets import load_data, require_affordable
 from .stored import CHECKSUMS
 
 MOST_BYTES = 64 << 20  # of a split file: more than a million images with long names
@@ -68,7 +68,7 @@ def write_splits(config: ExperimentConfig, folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if config.budget.unit != "images":
         raise ConfigError(f"{config.source}: budget.unit: initial sets are written for budgets that count images")
-    if told := told_sizes(config):
+    if told := config.data.told_sizes():
         require_affordable(config, told.train)
     ids = [""] * told.train if told else load_data(config)[0].ids.tolist()
     files = []

@@ -52,7 +52,7 @@ def test_arms_are_named_after_training_and_strategy(tmp_path):
             "data.n_classes: 11 is not allowed; give a whole number from 1 to 10",
         ),
         ({"data": {"kind": "voc", "root": "x", "train": {"splitt": "a"}, "test": {"split": "b"}}}, "data.train.split"),
-        ({"data": {"kind": "imagenet"}}, "data.kind: 'imagenet' is not known; give 'digits', 'voc', 'coco'"),
+        ({"data": {"kind": "imagenet"}}, "data.kind: 'imagenet' is not known; give 'coco', 'digits', 'voc'"),
         ({"detector": {"name": "retinanet_tinny"}}, "detector.name: unknown detector 'retinanet_tinny'; did you mean"),
         (
             {"arms": [{"training": "supervised", "strategy": "entropie"}]},
