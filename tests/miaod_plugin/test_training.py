@@ -132,7 +132,7 @@ def test_the_seed_of_a_training_decides_which_images_a_step_sees():
     for seed in (0, 0, 1):
         torch.manual_seed(0)
         network = DetectionNetwork(retinanet_tiny(5))
-        train(network, [Round("label", 2)], images, replace(SETTINGS, horizontal_flip=0.0), None, seed)
+        train(Supervised(), network, [stage_of("label", 2)], images, replace(SETTINGS, horizontal_flip=0.0), seed)
         weights.append(torch.cat([tensor.flatten() for tensor in network.parameters()]))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
