@@ -14,7 +14,7 @@ def first_line(error: ValidationError, model: type[Section]) -> str:
     """Return 'key.path: what is wrong; what is allowed' for the first problem, and how many more there are."""
     problem = error.errors(include_url=False)[0]
     location = [part for part in problem["loc"] if part != "[key]"]
-    if location[0] == "data":
+    if location[:1] == ["data"]:
         del location[1:2]  # the kind, which pydantic puts between the section and its keys
     cause = problem.get("ctx", {}).get("error")
     if problem["type"] == "extra_forbidden":

@@ -1,7 +1,7 @@
 """What a case of the campaign is, and the rule that every case is held to."""
 
 import os
-import resource
+import re
 import shutil
 import sys
 import time
@@ -62,7 +62,7 @@ def judge(make: Callable[[Path], Case], folder: Path, watched: "Watched") -> Out
     folder.mkdir(parents=True)
     case = make(folder)
     print(f"case {folder.name}: {case.what}", file=sys.stderr, flush=True)  # for the log of a process that dies
-    memory, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    memory, seconds = most_megabytes(), time.process_time()
     try:
         with watched.only(folder):
             case.run()
@@ -73,7 +73,7 @@ def judge(make: Callable[[Path], Case], folder: Path, watched: "Watched") -> Out
         message = message if wrong is None else f"{wrong}: {message!r}"
     except BaseException as error:
         ended, message = "failed", "".join(traceback.format_exception(error))
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) // 1024
+    memory = most_megabytes() - memory
     seconds = time.process_time() - seconds
     shutil.rmtree(folder, ignore_errors=True)
     if touched := watched.touched():
@@ -81,6 +81,12 @@ def judge(make: Callable[[Path], Case], folder: Path, watched: "Watched") -> Out
     if memory > MEGABYTES or seconds > SECONDS:
         return Outcome("failed", case.what, f"took {memory} MB and {seconds:.1f} s; {message}")
     return Outcome(ended, case.what, message)
+
+
+def most_megabytes() -> int:
+    """Return the most memory that this process has held; `resource` would begin with what its parent held."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024
 
 
 def _wrong_with(message: str, case: Case) -> str | None:

@@ -42,7 +42,7 @@ def test_the_model_that_arms_share_is_trained_and_scored_once(begun):
 
 def test_the_score_of_a_cell_is_that_of_its_model_on_the_test_images(begun):
     experiment, shared, _ = begun
-    model = load_estimator(experiment.config, "supervised", experiment.run.folder(shared) / "model.safetensors")
+    model = load_estimator(experiment.config, experiment.run.folder(shared) / "model.safetensors")
     assert model.random_state == random_state(3, "training", 0)
     test, metrics = experiment.test, metrics_of(experiment.run, shared)
     expected = voc_average_precision(model.predict(test.X), test.y, 3, method="area")

@@ -15,7 +15,7 @@ from miaod_plugin.registry import DETECTORS, registered
 
 # Options that need no download and little time, the default settings of training otherwise.
 _SMALL = "weights: null, min_size: 64, max_size: 96"
-_PYRAMID = f"{_SMALL}, fpn_channels: 32, head_convs: 1"
+_PYRAMID = f"{_SMALL}, fpn_channels: 64, head_convs: 1"
 _PROPOSALS = f"{_SMALL}, fpn_channels: 16, head_features: 32, proposals: 30"
 _MOBILE_FASTER_RCNN = "fasterrcnn_mobilenet_v3_large_320_fpn"
 LINES = {
@@ -51,7 +51,7 @@ def test_every_registered_detector_has_a_line():
     ],
 )
 def test_miaod_trains_and_queries_with_finite_losses_from_the_first_step(tmp_path, detector, data):
-    content = TINY | {"data": data, "training": {"max_steps": 6}, "trainings": {}, "budgets": [2, 4], "seeds": [0]}
+    content = TINY | {"data": data, "training": {"max_steps": 6}, "budgets": [2, 4], "seeds": [0]}
     content |= {"detector": yaml.safe_load(LINES[detector]), "arms": [{"training": "miaod", "strategy": "miaod"}]}
     (tmp_path / "one.yaml").write_text(yaml.safe_dump(content))
     config = load_config(tmp_path / "one.yaml")

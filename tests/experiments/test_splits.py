@@ -13,7 +13,7 @@ from miaod_plugin.experiments.store.datasets import load_data
 from miaod_plugin.experiments.store.layout import Run
 from miaod_plugin.experiments.store.splits import read_split, write_splits
 
-PUBLISHED = Path(splits.__file__).parent / "splits"
+PUBLISHED = Path(splits.__file__).parents[1] / "splits"
 PROTOCOLS = ["coco_retinanet", "voc_retinanet", "voc_ssd"]
 
 

@@ -62,7 +62,7 @@ def tensor(x, height=64, width=64):
 
 
 def rows(estimator, X):
-    options = estimator.options_
+    options = estimator.training_.options_
     reducers = {
         "embedding": lambda outputs: outputs.embeddings,
         "utility": MIAODSampling().reducer(options),
