@@ -74,11 +74,13 @@ def arm(look: int, marks: Sequence[Markup]) -> Markup:
 
 
 def line(x0: float, y0: float, x1: float, y1: float, colour: str, width: float = 1) -> Markup:
+    """A straight line from (x0, y0) to (x1, y1)."""
     shape = Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{}"/>')
     return shape.format(x0, y0, x1, y1, colour, width)
 
 
 def text(x: float, y: float, text: str, anchor: str) -> Markup:
+    """Text that starts, ends or is centred at (x, y), as `anchor` says."""
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" style="{}">{}</text>').format(x, y, anchor, FONT, text)
 
 
