@@ -28,9 +28,19 @@ class QueryStrategy(BaseEstimator):
     # The training whose network and options the strategy reads, such as MIAOD with its two classifiers.
     trained_by: ClassVar[type | None] = None
 
+    # The parameter of the strategy, true or false, that says whether `prepared` may train on the pool.
+    adapts_by: ClassVar[str | None] = None
+
     def prepared(self, estimator, X, labeled: Labeled | None):
         """Return the estimator that `query` asks: this one, which does not change, or one that is made from it."""
         return estimator
+
+    def preparing_steps(self, estimator, n_labeled: int) -> int:
+        """Return the optimiser steps that `prepared` takes with an estimator that is fitted to annotated images alone.
+
+        The estimator itself need not be fitted: the plan of its training tells.
+        """
+        return 0
 
     def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return how informative each image is to the estimator as it is, float ``(n,)``; higher is more."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from miaod_plugin import mil
 from miaod_plugin.detectors.network import InstanceOutputs
 from miaod_plugin.labeled import Labeled
-from miaod_plugin.mil.adapting import adapted_to
+from miaod_plugin.mil.adapting import adapted_to, adversarial_stages
 from miaod_plugin.mil.objective import class_logits, mil_instances
 from miaod_plugin.mil.options import MIAODOptions
 from miaod_plugin.mil.training import MIAOD
@@ -35,7 +35,7 @@ class MIAODSampling(QueryStrategy):
         Before a query, run the adversarial rounds on the pool if the estimator has seen no unlabelled image. The
         estimator itself does not change.
     random_state : int, optional
-        Unused: the selection is deterministic. Every strategy has it.
+        Without effect: nothing is drawn.
 
     References
     ----------
@@ -54,7 +54,7 @@ class MIAODSampling(QueryStrategy):
     (2, True)
     """
 
-    trained_by = MIAOD
+    trained_by, adapts_by = MIAOD, "adapt"
 
     def __init__(
         self,
@@ -73,6 +73,10 @@ class MIAODSampling(QueryStrategy):
         if self.adapt and getattr(estimator, "n_unlabeled_", None) == 0:
             return adapted_to(estimator, X, labeled)
         return estimator
+
+    def preparing_steps(self, estimator, n_labeled: int) -> int:
+        """Return the optimiser steps of the adversarial rounds, with as many unlabelled images."""
+        return sum(stage.steps for stage in adversarial_stages(estimator, n_labeled, n_labeled)) if self.adapt else 0
 
     def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return the uncertainty of each image to the estimator as it is, ``(n,)``."""

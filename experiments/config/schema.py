@@ -22,6 +22,8 @@ from .yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
 
 MOST_CELLS = 100_000
 KINDS: dict[str, type[DataKind]] = {name: find(DATA_KINDS, name) for name in registered(DATA_KINDS)}
+if not KINDS:
+    raise ConfigError(f"no {DATA_KINDS} are registered: miaod-plugin was installed from older code; install it again")
 
 
 class ExperimentConfig(Section):

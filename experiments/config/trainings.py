@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from miaod_plugin import MIAOD, ObjectDetector, Training
+from miaod_plugin import ObjectDetector, Training
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.registry import STRATEGIES, find
 from miaod_plugin.training.identity import CHANGE_NO_RESULT
@@ -21,12 +21,12 @@ def training_of(config: ExperimentConfig, name: str) -> Training:
 def make_strategy(config: ExperimentConfig, arm: Arm, random_state: int, training: str | None = None) -> QueryStrategy:
     """Return the query strategy of an arm, seeded, to be asked about a model of a training, by default the arm's."""
     strategy = find(STRATEGIES, arm.strategy)(**arm.options)
-    parameters = strategy.get_params()
-    if "random_state" in parameters:
+    if "random_state" in strategy.get_params():
         strategy.set_params(random_state=random_state)
-    kept = not training_of(config, training or arm.training).uses_unlabeled
-    if kept and "adapt" in parameters.keys() - arm.options.keys():
-        strategy.set_params(adapt=False)  # selection must not train, or the arm would learn from unlabelled images
+    told = strategy.adapts_by is None or strategy.adapts_by in arm.options
+    if not told and not training_of(config, training or arm.training).uses_unlabeled:
+        # selection must not train, or the arm would learn from unlabelled images
+        strategy.set_params(**{strategy.adapts_by: False})
     return strategy
 
 
@@ -56,14 +56,13 @@ def training_steps(config: ExperimentConfig, training: str, n_labelled: int) -> 
     return optimiser_steps(config, n_labelled)
 
 
-def adapting_steps(config: ExperimentConfig, arm: Arm, n_labelled: int) -> int:
+def preparing_steps(config: ExperimentConfig, arm: Arm, n_labelled: int) -> int:
     """Return the optimiser steps that each query of an arm begins with, on a copy of the detector; mostly none."""
     training = training_of(config, arm.training)
-    adapts = make_strategy(config, arm, 0).get_params().get("adapt")
-    if training.uses_unlabeled or not adapts or not isinstance(training, MIAOD):
+    if training.uses_unlabeled:
         return 0
-    batch_size, steps = ObjectDetector(**_shared(config)).batch_size, optimiser_steps(config, n_labelled)
-    return sum(stage.steps for stage in training.adversarial_plan(n_labelled, n_labelled, batch_size, steps))
+    planned = _shared(config) | {"training": training, "max_steps": optimiser_steps(config, n_labelled)}
+    return make_strategy(config, arm, 0).preparing_steps(ObjectDetector(**planned), n_labelled)
 
 
 def make_estimator(

@@ -22,11 +22,11 @@ from ..config.sampling import annotation_costs
 from ..config.schema import ExperimentConfig
 from ..config.sections import FULL_SUPERVISION
 from ..config.trainings import (
-    adapting_steps,
     labelled_images,
     make_estimator,
     make_strategy,
     optimiser_steps,
+    preparing_steps,
     training_of,
     training_steps,
 )
@@ -173,7 +173,7 @@ def times_table(run: Run, pool: Pool, speed: Speed) -> Group:
         asking = [cell for cell in left if cell.arm == arm.name and run.asks(cell)]
         images = [labelled_images(config, cell.training, cell.cycle, pool.n_train, pool.mean_cost) for cell in asking]
         add(f"pool images to rate, {arm.name}", sum(pool.n_train - n for n in images), speed.query[arm.name])
-        if steps := sum(adapting_steps(config, arm, n) for n in images):
+        if steps := sum(preparing_steps(config, arm, n) for n in images):
             add(f"optimiser steps in queries, {arm.name}", steps, speed.step[arm.training])
     return Group(
         table,

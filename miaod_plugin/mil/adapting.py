@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..labeled import labeled_images
+from ..training.base import Stage
 
 if TYPE_CHECKING:
     from ..estimator import ObjectDetector
@@ -36,9 +37,12 @@ def adapted_to(estimator: "ObjectDetector", pool: np.ndarray, labeled: tuple | N
             " query with labeled=(X, y), or with adapt=False"
         )
     X, y = known
-    n_unlabeled = min(len(X), len(pool))
-    training, sizes = estimator.training_, (estimator.batch_size, estimator.max_steps)
-    stages = training.adversarial_plan(len(X), n_unlabeled, *sizes)
+    stages = adversarial_stages(estimator, len(X), min(len(X), len(pool)))
     steps = sum(stage.steps for stage in stages)
     logger.info("no unlabelled image was seen in training: %d steps of adversarial rounds on the pool", steps)
     return estimator.trained_further(stages, X, y, pool)
+
+
+def adversarial_stages(estimator: "ObjectDetector", n_labeled: int, n_unlabeled: int) -> list[Stage]:
+    """Return the rounds that such a copy goes through, by the plan of the estimator's training."""
+    return estimator.training_.adversarial_plan(n_labeled, n_unlabeled, estimator.batch_size, estimator.max_steps)
