@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 
 from miaod_plugin import MIAODDetector, mil
-from miaod_plugin.baselines.coreset import k_center_greedy
+from miaod_plugin.baselines.k_center import k_center_greedy
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet import retinanet_tiny
