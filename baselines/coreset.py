@@ -20,7 +20,7 @@ class CoreSetSampling(QueryStrategy):
     Parameters
     ----------
     random_state : int, optional
-        Accepted as by every strategy; nothing here is random.
+        Without effect: nothing is drawn.
 
     References
     ----------

@@ -26,7 +26,7 @@ class EntropySampling(QueryStrategy):
     aggregate : {"max", "mean", "sum"}
         What an image makes of the entropies of its detections or instances.
     random_state : int, optional
-        Unused: the selection is deterministic. Every strategy has it.
+        Without effect: nothing is drawn.
 
     References
     ----------

@@ -1,6 +1,7 @@
 """Greedy k-center: rows of a pool, each the farthest from those before it."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
@@ -62,9 +63,14 @@ def nearest_distances(pool: np.ndarray, labeled: np.ndarray, device: str | torch
 
 
 def centered(pool: np.ndarray, labeled: np.ndarray, device: str | torch.device) -> tuple[Tensor, Tensor]:
-    """Return both as float32 on the device, less the pool's mean: the smaller their norms, the less is rounded off."""
-    mean = torch.from_numpy(pool.mean(axis=0, dtype=np.float64).astype(np.float32)).to(device)
-    rows, centers = (torch.as_tensor(x, dtype=torch.float32).to(device) - mean for x in (pool, labeled))
+    """Return both as float32, less the pool's mean: the smaller their norms, the less is rounded off.
+
+    They are on the device, or on the CPU if they do not fit there.
+    """
+    mean = torch.from_numpy(pool.mean(axis=0, dtype=np.float64).astype(np.float32))
+    rows, centers = (torch.as_tensor(x, dtype=torch.float32) - mean for x in (pool, labeled))
+    with suppress(torch.OutOfMemoryError):
+        rows, centers = rows.to(device), centers.to(device)
     for name, x in (("pool", rows), ("labeled", centers)):
         if broken := (~squared_norms(x).isfinite()).nonzero()[:1].tolist():
             raise DataError(f"{name}: the embedding of image {broken[0][0]} is not finite; fit the detector anew")

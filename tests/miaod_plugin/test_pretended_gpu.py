@@ -10,6 +10,7 @@ from pretended_gpu import GPU, OnGPU, PretendedGPU
 from tiny_detectors import ONE_OF_EACH_FAMILY, TINY_OPTIONS, show_everything
 
 from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Supervised
+from miaod_plugin.baselines.k_center import k_center_greedy
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.metrics import coco_average_precision, voc_average_precision
@@ -156,3 +157,22 @@ def test_the_pretended_gpu_refuses_to_mix_and_counts_what_a_gpu_would_wait_for(g
         assert gpu.count() == 1
     x[x > 2] = 0.0
     assert x.topk(2).values.shape == (2,) and gpu.count() == 0
+
+
+class FullGPU(PretendedGPU):
+    """One that has room for some tensors of a thousand numbers, and for no larger one."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.to and args[1] == "cuda:0" and args[0].numel() > 1000:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+@pytest.mark.parametrize(("kind", "waits"), [(PretendedGPU, 20), (FullGPU, 0)])
+def test_a_core_set_is_chosen_on_a_gpu_if_the_embeddings_fit_there(kind, waits):
+    pool = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    expected = k_center_greedy(pool, pool[:2], 20)
+    with kind() as gpu:
+        found = k_center_greedy(pool, pool[:2], 20, device="cuda:0")
+    np.testing.assert_array_equal(found, expected)
+    assert gpu.waits.get("__int__", 0) >= waits and bool(gpu.waits) == bool(waits)
