@@ -30,6 +30,7 @@ from ..config.trainings import (
     training_of,
     training_steps,
 )
+from ..report.tables import seeds
 from ..store.datasets import load_data, require_affordable
 from ..store.environment import threads_of_each
 from ..store.layout import Run
@@ -138,7 +139,7 @@ def cycles_table(run: Run, pool: Pool) -> Group:
         steps = training_steps(config, FULL_SUPERVISION, pool.n_train)
         table.add_row("full", "all", "", str(pool.n_train), f"{steps:,}")
     cells = shared + run.arm_cells()
-    grid = f"{len(config.arms)} arms x {len(config.seeds)} seeds x {len(config.budgets)} cycles"
+    grid = f"{len(config.arms)} arms x {seeds(len(config.seeds))} x {len(config.budgets)} cycles"
     return Group(
         f"{config.name}: {pool.n_train:,} training and {pool.n_test:,} test images {pool.source},"
         f" {pool.image[0]} x {pool.image[1]} pixels",

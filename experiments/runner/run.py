@@ -19,6 +19,7 @@ from ..cycle.cycle import Experiment
 from ..report.event_files import EventFiles
 from ..report.page import write_report
 from ..report.results import collect, results_table, score_name, write_results
+from ..report.tables import seeds
 from ..store.datasets import decode_all, describe, load_data
 from ..store.environment import record_environment
 from ..store.layout import Cell, Run
@@ -69,7 +70,7 @@ def run_experiment(
         with Display(run.root / "run.log", console) as display:
             display.say(
                 f"{config.name}: {len(train)} training and {len(test)} test images, {len(config.arms)} arms,"
-                f" {len(config.seeds)} seeds, {len(config.budgets)} budgets, {total_steps} optimiser steps in all"
+                f" {seeds(len(config.seeds))}, {len(config.budgets)} budgets, {total_steps} optimiser steps in all"
             )
             failures = _work(experiment, display)
         write_results(run)
