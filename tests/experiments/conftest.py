@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tiny_experiment", "pages")
+pytest.register_assert_rewrite("tiny_experiment", "pages", "run_folder_damage")
 
 from pages import Page, write_scored  # noqa: E402 - rewritten only when imported after the line above
+from run_folder_damage import copy_of  # noqa: E402
 from tiny_experiment import run_tiny  # noqa: E402
 
 
@@ -12,6 +13,12 @@ from tiny_experiment import run_tiny  # noqa: E402
 def finished(tmp_path_factory) -> tuple[Path, str]:
     """A finished tiny run, to look at but not to change, and what it printed."""
     return run_tiny(tmp_path_factory.mktemp("finished"), jobs=2)
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """A copy of the finished run; change none of its files in place."""
+    return copy_of(finished[0], tmp_path)
 
 
 @pytest.fixture(scope="session")

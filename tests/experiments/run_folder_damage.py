@@ -1,17 +1,25 @@
 """Ways to damage the folder of a finished run, and what must come of it: the same results, or the damage is named."""
 
+import io
+import json
 import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+from tiny_experiment import write_experiment
+
 from miaod_plugin.errors import MiaodError
+from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.experiments.report.results import collect
+from miaod_plugin.experiments.runner.run import run_experiment
 from miaod_plugin.experiments.store.layout import open_run
 from miaod_plugin.experiments.store.listing import list_runs
 
 OWN = ("config.yaml", "data.json", "environment.json", "SHA256SUMS")
+RANDOM = os.path.join("arms", "supervised+random", "seed1")
 OF_A_CELL = ("metrics.json", "labelled.txt", "selected.csv", "training.json", "losses.jsonl", "unlabelled.txt")
 
 
@@ -94,6 +102,18 @@ def copy_of(run: Path, folder: Path) -> Path:
     return Path(shutil.copytree(run, folder / "runs" / run.name, copy_function=os.link))
 
 
+def rewrite(path: Path, content) -> None:
+    """Put a text, or JSON, in the place of a file of a copied run."""
+    path.unlink()
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def without_checksums(run: Path) -> None:
+    """Make a run one of an earlier version."""
+    for path in run.glob("**/SHA256SUMS"):
+        path.unlink()
+
+
 def files_of(run: Path) -> list[Path]:
     """Return the files whose damage matters: those of the run itself and of every cell."""
     names = set(OWN) | set(OF_A_CELL)
@@ -139,3 +159,10 @@ def require_told(rows: list[dict], said: str, expected: list[dict], path: Path, 
     named = path.name in said and (path.parent.name in said or path.name in OWN)
     named |= path.name == "metrics.json" and kind == "removed" and ": partly" in said  # as if it had been stopped there
     assert rows == expected or named, f"{path}: {kind}: rows are missing, and nobody says why: {said}"
+
+
+def go_on(run: Path, **changes) -> tuple[list, str]:
+    """Start a copied run again; return the failures and what was printed."""
+    console = Console(file=io.StringIO(), width=400)
+    config = load_config(write_experiment(run.parent, **changes))
+    return run_experiment(config, run.parent, console=console), console.file.getvalue()
