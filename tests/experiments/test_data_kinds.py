@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+from own_packages import register
 from tiny_experiment import write_experiment
+
+from miaod_plugin.registry import DATA_KINDS
 
 KIND = '''
 from typing import Literal
@@ -42,12 +45,8 @@ except ConfigError as error:
 
 def test_a_registered_kind_is_loaded_described_and_checked_like_the_built_in_ones(tmp_path):
     site, experiment = tmp_path / "site", tmp_path / "experiment"
-    (site / "squares-1.dist-info").mkdir(parents=True)
+    register(site, DATA_KINDS, "squares = squares:Squares")
     (site / "squares.py").write_text(KIND)
-    (site / "squares-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: squares\nVersion: 1\n")
-    (site / "squares-1.dist-info" / "entry_points.txt").write_text(
-        "[miaod_plugin.data_kinds]\nsquares = squares:Squares\n"
-    )
     (experiment / "beside").mkdir(parents=True)
     path = write_experiment(experiment, budgets=[2, 4])
     environment = {**os.environ, "PYTHONPATH": str(site)}

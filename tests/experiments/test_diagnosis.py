@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from own_packages import register
 from scipy.stats import spearmanr
-from tiny_experiment import run_tiny
+from tiny_experiment import run_tiny, write_experiment
 
 from miaod_plugin import ObjectDetector
 from miaod_plugin.cli.app import app
@@ -15,20 +16,24 @@ from miaod_plugin.data import make_digit_scenes, read_image
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.experiments.config.trainings import load_estimator
-from miaod_plugin.experiments.report import diagnosis
 from miaod_plugin.experiments.report.diagnosis import diagnose, rank_correlation, true_values, write_diagnosis
 from miaod_plugin.experiments.store.datasets import load_data
 from miaod_plugin.experiments.store.layout import Run
 from miaod_plugin.query import QueryStrategy
+from miaod_plugin.registry import STRATEGIES
 from miaod_plugin.training.batches import training_target
+
+ARMS = [
+    {"training": "miaod", "strategy": "miaod"},
+    {"training": "supervised", "strategy": "entropy"},
+    {"training": "supervised", "strategy": "coreset"},
+]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("diagnosed")
-    arms = [{"training": "miaod", "strategy": "miaod"}, {"training": "supervised", "strategy": "entropy"}]
-    arms += [{"training": "supervised", "strategy": "coreset"}]
-    run_tiny(folder, arms=arms, seeds=[0], budgets=[4, 6])
+    run_tiny(folder, arms=ARMS, seeds=[0], budgets=[4, 6])
     config = load_config(folder / "tiny.yaml")
     return Run(config, folder / "runs"), load_data(config)[0]
 
@@ -45,7 +50,7 @@ def test_each_model_is_asked_by_every_strategy_that_can_score_its_pool(finished)
 
 
 class Crowds(QueryStrategy):
-    """Asks for the images with the most boxes, which it knows from the file that the test writes."""
+    """Asks for the images with the most boxes, which the test tells it."""
 
     counts: ClassVar[dict] = {}
 
@@ -53,11 +58,14 @@ class Crowds(QueryStrategy):
         return np.array([self.counts[image.tobytes()] for image in X], dtype=float)
 
 
-def test_a_strategy_that_knows_the_truth_has_rank_1_of_it(finished, monkeypatch):
+def test_a_strategy_that_knows_the_truth_has_rank_1_of_it(finished, tmp_path, monkeypatch):
     run, train = finished
+    register(tmp_path, STRATEGIES, "crowds = test_diagnosis:Crowds")
+    monkeypatch.syspath_prepend(tmp_path)
+    arms = [*ARMS, {"training": "supervised", "strategy": "crowds"}]  # the last one is yet to run
+    run = Run(load_config(write_experiment(tmp_path, arms=arms, seeds=[0], budgets=[4, 6])), run.root.parent)
     Crowds.counts = {image.tobytes(): len(target["labels"]) for image, target in zip(train.X, train.y, strict=True)}
-    monkeypatch.setattr(diagnosis, "_strategies", lambda run, cell: {"crowds": Crowds()})
-    rows = list(diagnose(run, train))
+    rows = [row for row in diagnose(run, train) if row["strategy"] == "crowds"]
     assert [row["boxes"] for row in rows] == [pytest.approx(1)] * 3
     labelled = (run.folder(run.arm_cells()[0]) / "labelled.txt").read_text().split()
     pool = [row for row, name in enumerate(train.ids.tolist()) if name not in labelled]

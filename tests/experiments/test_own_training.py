@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_packages import register
 from processes import children, start_until, wait_for_end
 from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 
@@ -58,11 +59,8 @@ CHANGES = {
 def installed(tmp_path, monkeypatch) -> Path:
     """Install the module as pip would: the file, and a folder that says what it registers; workers find it too."""
     site = tmp_path / "site"
-    about = site / "smoothing-1.0.dist-info"
-    about.mkdir(parents=True)
+    register(site, TRAININGS, "smoothed = smoothing:Smoothed")
     (site / "smoothing.py").write_text(SMOOTHED)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: smoothing\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[miaod_plugin.trainings]\nsmoothed = smoothing:Smoothed\n")
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
     importlib.invalidate_caches()
