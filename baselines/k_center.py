@@ -116,13 +116,14 @@ class Cover:
     """
 
     def __init__(self, rows: Tensor, labeled: Tensor):
-        n, d = rows.shape
         self.rows = rows
         self.from_labeled = nearest_of(rows, labeled.split(CENTERS))
-        self.bounds = self.from_labeled.clone()  # -1 for a row that is a centre
-        self.raised = squared_norms(rows) * (1 + (2 * d + 16) * torch.finfo(torch.float32).eps)  # no rounding is larger
+        self.bounds = self.from_labeled.square()  # of the squares; -1 for a row that is a centre
+        self.raised = squared_norms(rows) * (
+            1 + (2 * rows.shape[1] + 16) * torch.finfo(torch.float32).eps
+        )  # no rounding is larger
         self.buffer = torch.empty_like(self.raised)
-        self.picks = torch.empty(n, dtype=torch.int64, device=rows.device)
+        self.picked: list[Tensor] = []  # blocks of CENTERS rows, so that they lie side by side
         self.n_picks = 0
         self.measures = False
         self.checked = 0  # rows that were read to check bounds
@@ -131,34 +132,39 @@ class Cover:
         """Return the row that is the farthest from its nearest centre, the first of several, and the distance."""
         distances: dict[int, float] = {}
         while (row := int(self.bounds.argmax())) not in distances:
-            distances[row] = float(self.bounds[row]) if self.measures else self._distance(row)
-            self.bounds[row] = distances[row]
-            if not self.measures and self.checked > len(self.rows) * (self.n_picks + 1):
+            if self.measures:
+                return row, float(self.bounds[row].sqrt())
+            distances[row] = self._distance(row)
+            self.bounds[row] = distances[row] ** 2
+            if self.checked > len(self.rows) * (self.n_picks + 1):
                 self._measure()
                 distances.clear()
         return row, distances[row]
 
     def add(self, row: int) -> None:
         """Make a row a centre."""
-        self.picks[self.n_picks] = row
+        block, place = divmod(self.n_picks, CENTERS)
+        if place == 0:
+            self.picked.append(self.rows.new_empty(min(CENTERS, len(self.rows)), self.rows.shape[1]))
+        self.picked[block][place] = self.rows[row]
         self.n_picks += 1
         if self.measures:
-            distances = torch.cdist(self.rows, self.rows[row : row + 1], compute_mode=MEASURED)[:, 0]
+            squares = torch.cdist(self.rows, self.rows[row : row + 1], compute_mode=MEASURED)[:, 0].square_()
         else:
-            distances = torch.addmv(self.raised, self.rows, self.rows[row], alpha=-2, out=self.buffer)
-            distances.add_(self.raised[row]).clamp_(min=0).sqrt_()
-        torch.minimum(self.bounds, distances, out=self.bounds)
+            squares = torch.addmv(self.raised, self.rows, self.rows[row], alpha=-2, out=self.buffer)
+            squares.add_(self.raised[row]).clamp_(min=0)
+        torch.minimum(self.bounds, squares, out=self.bounds)
         self.bounds[row] = -1.0  # never again, even when others lie at distance 0
 
-    def _picked(self) -> Iterator[Tensor]:
+    def _centers(self) -> Iterator[Tensor]:
         """Yield the rows that were made centres, block by block."""
-        for start in range(0, self.n_picks, CENTERS):
-            yield self.rows[self.picks[start : min(start + CENTERS, self.n_picks)]]
+        for k, block in enumerate(self.picked):
+            yield block[: self.n_picks - k * CENTERS]
 
     def _distance(self, row: int) -> float:
         self.checked += self.n_picks + len(self.rows) // self.rows.shape[1]  # the bounds are searched once more, too
         nearest = self.from_labeled[row]
-        for block in self._picked():
+        for block in self._centers():
             distances = torch.cdist(self.rows[row : row + 1], block, compute_mode=MEASURED)
             nearest = torch.minimum(nearest, distances.amin())
         return float(nearest)
@@ -166,5 +172,5 @@ class Cover:
     def _measure(self) -> None:
         """Replace all bounds by distances, for good: checking them has cost as much as measuring would have."""
         self.measures = True
-        self.bounds = torch.minimum(self.from_labeled, nearest_of(self.rows, self._picked()))
-        self.bounds[self.picks[: self.n_picks]] = -1.0
+        squares = torch.minimum(self.from_labeled, nearest_of(self.rows, self._centers())).square_()
+        self.bounds = squares.masked_fill_(self.bounds < 0, -1.0)

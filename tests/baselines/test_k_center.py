@@ -6,6 +6,7 @@ import torch
 from scipy.spatial.distance import cdist
 from torch.overrides import TorchFunctionMode
 
+from miaod_plugin.baselines import k_center
 from miaod_plugin.baselines.k_center import CENTERS, k_center_greedy, k_centers, nearest_distances
 from miaod_plugin.errors import DataError
 
@@ -48,7 +49,9 @@ def greedy(pool, labeled):
     return np.array([row for row, _ in chosen]), np.array([distance for _, distance in chosen])
 
 
-def test_every_pick_is_the_farthest_row_and_equals_come_last_in_their_order(pool):
+@pytest.mark.parametrize("block", [CENTERS, 16])
+def test_every_pick_is_the_farthest_row_and_equals_come_last_in_their_order(pool, block, monkeypatch):
+    monkeypatch.setattr(k_center, "CENTERS", block)
     expected, distances = greedy(pool, pool[3:6])
     indices, utilities = k_center_greedy(pool, pool[3:6], N)
     np.testing.assert_array_equal(indices, expected)
