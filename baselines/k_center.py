@@ -11,6 +11,8 @@ from torch import Tensor
 from miaod_plugin.errors import DataError
 
 CENTERS, ROWS = 4096, 1024  # held against each other at a time: 32 MiB of float64
+TOGETHER = 16  # picks whose products are one
+ENOUGH = 4  # bounds checked for a pick, before those are lowered that can be
 MEASURED = "donot_use_mm_for_euclid_dist"  # sum the squares of differences: nothing cancels, and no temporary
 
 
@@ -103,11 +105,12 @@ def nearest_of(rows: Tensor, centers: Iterable[Tensor]) -> Tensor:
 class Cover:
     """How far each row of a pool is from the nearest centre, the labelled rows at first.
 
-    A new centre c lowers the distances by ``|x|^2 + |c|^2 - 2 x c``, one matrix-vector product. In float32 the result
-    is off by at most a known share of the norms; with that added it is an upper bound. Where a bound decides which row
-    is the farthest, the distance is measured in its place, usually once a pick. That is the lazy greedy algorithm of
-    Minoux, *Accelerated algorithms for maximizing submodular set functions*, 1978. Where rows lie so close together
-    that most bounds would have to be checked, all distances are measured from then on.
+    A new centre c lowers the distances by ``|x|^2 + |c|^2 - 2 x c``, one matrix product for several picks; until then
+    the bounds hold all the same. In float32 the result is off by at most a known share of the norms; with that added it
+    is an upper bound. Where a bound decides which row is the farthest, the distance is measured in its place, usually
+    once a pick. That is the lazy greedy algorithm of Minoux, *Accelerated algorithms for maximizing submodular set
+    functions*, 1978. Where rows lie so close together that most bounds would have to be checked, all distances are
+    measured from then on.
 
     Parameters
     ----------
@@ -119,12 +122,14 @@ class Cover:
         self.rows = rows
         self.from_labeled = nearest_of(rows, labeled.split(CENTERS))
         self.bounds = self.from_labeled.square()  # of the squares; -1 for a row that is a centre
-        self.raised = squared_norms(rows) * (
-            1 + (2 * rows.shape[1] + 16) * torch.finfo(torch.float32).eps
-        )  # no rounding is larger
+        self.slack = 1 + (2 * rows.shape[1] + 16) * torch.finfo(torch.float32).eps  # more than all roundings
+        self.raised = squared_norms(rows) * self.slack
         self.buffer = torch.empty_like(self.raised)
         self.picked: list[Tensor] = []  # blocks of CENTERS rows, so that they lie side by side
         self.n_picks = 0
+        self.n_pending = 0  # the last picks, by which bounds are not lowered yet
+        exact = rows.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        self.n_together = TOGETHER if exact else 1  # products of matrices may round to fewer bits than of vectors
         self.measures = False
         self.checked = 0  # rows that were read to check bounds
 
@@ -136,6 +141,8 @@ class Cover:
                 return row, float(self.bounds[row].sqrt())
             distances[row] = self._distance(row)
             self.bounds[row] = distances[row] ** 2
+            if self.n_pending and len(distances) == ENOUGH:
+                self._lower()
             if self.checked > len(self.rows) * (self.n_picks + 1):
                 self._measure()
                 distances.clear()
@@ -148,13 +155,27 @@ class Cover:
             self.picked.append(self.rows.new_empty(min(CENTERS, len(self.rows)), self.rows.shape[1]))
         self.picked[block][place] = self.rows[row]
         self.n_picks += 1
+        self.bounds[row] = -1.0  # never again, even when others lie at distance 0
         if self.measures:
             squares = torch.cdist(self.rows, self.rows[row : row + 1], compute_mode=MEASURED)[:, 0].square_()
+            torch.minimum(self.bounds, squares, out=self.bounds)
+            return
+        self.n_pending += 1
+        if self.n_pending == self.n_together or place == CENTERS - 1:
+            self._lower()
+
+    def _lower(self) -> None:
+        """Lower the bounds by the last picks."""
+        end = (self.n_picks - 1) % CENTERS + 1
+        centers = self.picked[-1][end - self.n_pending : end]
+        norms = squared_norms(centers) * self.slack
+        if len(centers) == 1:
+            squares = torch.addmv(self.raised, self.rows, centers[0], alpha=-2, out=self.buffer).add_(norms[0])
         else:
-            squares = torch.addmv(self.raised, self.rows, self.rows[row], alpha=-2, out=self.buffer)
-            squares.add_(self.raised[row]).clamp_(min=0)
-        torch.minimum(self.bounds, squares, out=self.bounds)
-        self.bounds[row] = -1.0  # never again, even when others lie at distance 0
+            products = torch.addmm(norms[:, None], centers, self.rows.T, alpha=-2)
+            squares = torch.amin(products, dim=0, out=self.buffer).add_(self.raised)
+        torch.minimum(self.bounds, squares.clamp_(min=0), out=self.bounds)
+        self.n_pending = 0
 
     def _centers(self) -> Iterator[Tensor]:
         """Yield the rows that were made centres, block by block."""
@@ -171,6 +192,6 @@ class Cover:
 
     def _measure(self) -> None:
         """Replace all bounds by distances, for good: checking them has cost as much as measuring would have."""
-        self.measures = True
+        self.measures, self.n_pending = True, 0
         squares = torch.minimum(self.from_labeled, nearest_of(self.rows, self._centers())).square_()
         self.bounds = squares.masked_fill_(self.bounds < 0, -1.0)
