@@ -1,5 +1,7 @@
 """The network that is trained: a detector with one classifier, or with the two and the MIL head of MI-AOD."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,27 +18,56 @@ from .base import Detector, Features
 class InstanceOutputs:
     """Everything a network says about the instances of a batch: what a reducer of `map_pool` gets.
 
+    What follows from the features is computed when it is first read, with gradients or in inference mode as they were,
+    so that a pass costs what its reducers need.
+
     Attributes
     ----------
-    heads : list over classifiers of lists over levels of Tensor, each (B, A_l, C)
-        Class logits; one classifier for a supervised detector, f1 and f2 for MI-AOD. C counts the background of a
-        softmax detector.
-    mil_logits : list of Tensor, each (B, A_l, C) or (B, A_l, C + 1), or None
-        Logits of the MIL head, background last if it knows one.
-    boxes : Tensor, (B, A, 4)
-        Box regression.
     features : Features
     network : DetectionNetwork
     annotated : (list of Tensor, list of dict) or None
         The images and their targets in pixels of the image, in a pass over annotated images.
     """
 
-    heads: list[list[Tensor]]
-    mil_logits: list[Tensor] | None
-    boxes: Tensor
     features: Features
     network: "DetectionNetwork"
     annotated: tuple[list[Tensor], list[dict[str, Tensor]]] | None = None
+
+    def __post_init__(self):
+        self._modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    @contextmanager
+    def _as_in_forward(self, *, gradients: bool = True) -> Iterator[None]:
+        inference, grad = self._modes
+        with torch.inference_mode(inference), torch.set_grad_enabled(grad and gradients):
+            yield
+
+    def _output_of(self, head: nn.Module) -> list[Tensor]:
+        with self._as_in_forward():
+            return head(self.features.maps)
+
+    @cached_property
+    def heads(self) -> list[list[Tensor]]:
+        """Class logits; one classifier for a supervised detector, f1 and f2 for MI-AOD.
+
+        Lists over classifiers of lists over levels, each ``(B, A_l, C)``; C counts a softmax detector's background.
+        """
+        return [self._first_head, *map(self._output_of, self.network.classifiers[1:])]
+
+    @cached_property
+    def _first_head(self) -> list[Tensor]:
+        return self._output_of(self.network.classifiers[0])
+
+    @cached_property
+    def mil_logits(self) -> list[Tensor] | None:
+        """Logits of the MIL head if there is one, each ``(B, A_l, C)`` or with background last ``(B, A_l, C + 1)``."""
+        return None if self.network.mil_head is None else self._output_of(self.network.mil_head)
+
+    @cached_property
+    def boxes(self) -> Tensor:
+        """Box regression, ``(B, A, 4)``; gradients reach it only if any of the detector trains."""
+        with self._as_in_forward(gradients=self.network.detector_trains):
+            return self.network.detector.box_outputs(self.features)
 
     @property
     def valid(self) -> list[Tensor] | None:
@@ -52,7 +83,7 @@ class InstanceOutputs:
     def logits(self) -> list[Tensor]:
         """The class logits that detections are made from, each ``(B, A_l, C)``."""
         if self.network.detect_with == "first":
-            return self.heads[0]
+            return self._first_head
         return [torch.stack(level).mean(dim=0) for level in zip(*self.heads, strict=True)]
 
     @cached_property
@@ -120,15 +151,15 @@ class DetectionNetwork(nn.Module):
         self.detect_with = detect_with
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> InstanceOutputs:
-        """Compute the outputs of every instance; gradients reach the detector only if any of it trains."""
-        detector_trains = any(parameter.requires_grad for parameter in self.detector.parameters())
-        with torch.set_grad_enabled(torch.is_grad_enabled() and detector_trains):
+        """Compute the features, and in training all outputs; gradients reach the detector only if any of it trains."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.detector_trains):
             features = self.detector.features(images, targets)
-            boxes = self.detector.box_outputs(features)
-        return InstanceOutputs(
-            heads=[classifier(features.maps) for classifier in self.classifiers],
-            mil_logits=None if self.mil_head is None else self.mil_head(features.maps),
-            boxes=boxes,
-            features=features,
-            network=self,
-        )
+        outputs = InstanceOutputs(features, self)
+        if self.training:  # where statistics of BatchNorm in a head must not depend on who reads it
+            outputs.boxes, outputs.heads, outputs.mil_logits  # noqa: B018 (reading them computes them)
+        return outputs
+
+    @property
+    def detector_trains(self) -> bool:
+        """Whether anything trains before the classifiers and beside them."""
+        return any(parameter.requires_grad for parameter in self.detector.parameters())

@@ -37,7 +37,9 @@ def random_outputs(targets=None) -> InstanceOutputs:
 
     features = Features([], torch.zeros(sum(SIZES), 4), [(8, 8)] * B, [(8, 8)] * B, (8, 8), targets)
     network = DetectionNetwork(SoftmaxDetector(), adversarial=True)
-    return InstanceOutputs([head(), head()], head(), torch.zeros(B, sum(SIZES), 4), features, network)
+    outputs = InstanceOutputs(features, network)
+    outputs.heads, outputs.mil_logits, outputs.boxes = [head(), head()], head(), torch.zeros(B, sum(SIZES), 4)
+    return outputs
 
 
 def sigmoid(x):
