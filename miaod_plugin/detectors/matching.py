@@ -31,8 +31,8 @@ def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground:
     most = max(len(target["boxes"]) for target in targets)
     if most == 0:
         return torch.full((len(targets), len(anchors)), Matcher.BELOW_LOW_THRESHOLD, device=anchors.device)
+    # those that fill up an image are points at 0, 0, which overlap nothing
     boxes = torch.stack([F.pad(target["boxes"], (0, 0, 0, most - len(target["boxes"]))) for target in targets])
-    real = torch.stack([torch.arange(most, device=anchors.device) < len(target["boxes"]) for target in targets])
     best = boxes.new_full((len(targets), len(anchors)), -1.0)
     nearest = torch.zeros_like(best, dtype=torch.int64)
     kept = torch.zeros_like(best, dtype=torch.bool)
@@ -40,7 +40,6 @@ def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground:
     for first in range(0, most, at_once):
         some = slice(first, first + at_once)
         iou = box_iou(boxes[:, some].flatten(0, 1), anchors).view(len(targets), -1, len(anchors))  # (B, M, A)
-        iou = torch.where(real[:, some, None], iou, -1.0)
         highest, box = iou.max(dim=1)
         nearest = torch.where(highest > best, first + box, nearest)
         best = torch.maximum(best, highest)

@@ -87,6 +87,27 @@ def test_unlabelled_images_of_a_training_are_named(finished):
     assert (supervised / "unlabelled.txt").read_text() == ""
 
 
+def test_every_seed_and_cycle_trains_and_draws_by_numbers_of_its_own(finished):
+    run, _ = finished
+    trained, drawn = set(), set()
+    for cell in run.glob("arms/supervised+random/seed*/cycle*"):
+        trained.add(ObjectDetector.load(cell / "model.safetensors").random_state)
+        if (cell / "selected.csv").exists():
+            with open(cell / "selected.csv", newline="") as file:
+                drawn |= {row["utility"] for row in csv.DictReader(file)}
+    assert len(trained) == 2 * 3 and len(drawn) == 2 * (3 + 2)
+
+
+def test_every_seed_draws_its_own_part_of_the_pool_as_unlabelled_images(finished):
+    def places(seed):
+        cell = finished[0] / "arms" / "miaod+miaod" / f"seed{seed}" / "cycle0"
+        labelled, unlabelled = ((cell / f"{name}.txt").read_text().split() for name in ("labelled", "unlabelled"))
+        pool = sorted({f"train_{row:06d}" for row in range(24)} - set(labelled))
+        return [pool.index(name) for name in unlabelled]
+
+    assert len(places(0)) == len(places(1)) == 4 and places(0) != places(1)
+
+
 def test_event_files_show_average_precision_against_labelled_images(finished):
     run, _ = finished
     events = EventAccumulator(str(run / "tensorboard" / "supervised+random" / "seed1")).Reload()

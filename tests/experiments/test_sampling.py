@@ -16,9 +16,9 @@ from miaod_plugin.experiments.config.sections import Budget
 ONES = np.ones(100)
 
 
-def test_the_initial_set_is_distinct_and_follows_from_the_seed():
+def test_the_initial_set_is_distinct_in_order_and_follows_from_the_seed():
     chosen = initial_set(ONES, 20, seed=3)
-    assert len(set(chosen.tolist())) == 20
+    assert chosen.tolist() == sorted(set(chosen.tolist())) and len(chosen) == 20
     assert set(chosen) <= set(range(100))
     np.testing.assert_array_equal(chosen, initial_set(ONES, 20, seed=3))
     assert not np.array_equal(chosen, initial_set(ONES, 20, seed=4))
@@ -57,7 +57,7 @@ def test_no_order_of_images_needs_more_of_them_than_the_cheapest_first():
 def test_the_unlabelled_subset_is_as_large_as_the_labelled_set_where_the_pool_allows():
     pool = np.arange(40, 100)
     subset = unlabelled_subset(pool, 40, seed=0, cycle=1)
-    assert len(set(subset.tolist())) == 40
+    assert subset.tolist() == sorted(set(subset.tolist())) and len(subset) == 40
     assert set(subset) <= set(pool)
     assert set(unlabelled_subset(pool[:7], 40, seed=0, cycle=1)) == set(pool[:7])
     assert len(unlabelled_subset(pool[:0], 40, seed=0, cycle=1)) == 0

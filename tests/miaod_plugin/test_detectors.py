@@ -4,6 +4,7 @@ import inspect
 import re
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import mobilenet_v2
@@ -71,6 +72,19 @@ def test_matching_thousands_of_boxes_is_the_same_in_bounded_memory(monkeypatch):
     monkeypatch.setattr(matching, "MOST_PAIRS", 7 * 3 * 300)
     assert torch.equal(match_anchors(boxes[40:], targets, 0.5, 0.4), at_once)
     assert len(set(at_once[0].tolist())) > 20
+
+
+def test_matching_counts_an_overlap_of_exactly_a_threshold_and_the_first_of_equal_boxes(monkeypatch):
+    monkeypatch.setattr(matching, "MOST_PAIRS", 1)  # one box at a time
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 20], [0, 0, 10, 40], [0, 0, 10, 41]])  # IoU 1, 1/2, 1/4, less
+    twice = [{"boxes": torch.tensor([[0.0, 0, 10, 10]] * 2)}]
+    assert matching.match_anchors(anchors, twice, 0.5, 0.25).tolist() == [[0, 0, -2, -1]]
+
+
+def test_anchors_between_the_thresholds_add_nothing_to_the_focal_loss():
+    targets = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
+    loss = matching.focal_loss(torch.zeros(1, 2, 1), torch.tensor([[-1, -2]]), targets)
+    assert loss.item() == pytest.approx(0.75 * 0.5**2 * np.log(2))  # of the background alone
 
 
 def test_images_without_any_box_have_a_finite_loss():

@@ -12,6 +12,7 @@ from sklearn.utils import get_tags
 from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes, make_targets, write_voc
 from miaod_plugin.errors import ConfigError, DataError, MiaodError
+from miaod_plugin.training.data import as_many
 
 DATA = make_digit_scenes(10, random_state=5)
 
@@ -42,6 +43,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+def test_the_seed_decides_the_first_weights():
+    unmoved = (tiny(learning_rate=0.0, max_steps=1, random_state=seed).fit(DATA.X[:2], DATA.y[:2]) for seed in (0, 1))
+    first, other = (next(detector.network_.classifiers.parameters()) for detector in unmoved)
+    assert not torch.equal(first, other)
+
+
 def test_images_on_disk_and_in_memory_give_the_same_detector(tmp_path):
     from miaod_plugin.data import load_voc
 
@@ -66,6 +73,12 @@ def test_as_many_unlabelled_images_are_used_as_labelled_ones_at_most(n_labelled,
         DATA.X[:n_labelled], DATA.y[:n_labelled], unlabeled=unlabelled
     )
     assert detector.n_unlabeled_ == used and detector.n_steps_ == 8
+
+
+def test_the_seed_decides_which_unlabelled_images_are_used():
+    first, again, other = (as_many(np.arange(100), 10, seed).tolist() for seed in (0, 0, 1))
+    assert first == again == sorted(set(first)) and len(first) == 10
+    assert first != other
 
 
 def test_without_unlabelled_images_only_label_set_training_runs():

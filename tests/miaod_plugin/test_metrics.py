@@ -122,6 +122,33 @@ def test_voc_without_any_box_is_nan():
     assert voc_average_precision([empty], [target([0, 0, 5, 5])], 1) == {"map": 0.0, "per_class": [0.0]}
 
 
+def test_voc_an_overlap_of_exactly_the_threshold_is_enough():
+    detected = {"boxes": [[0.0, 0, 10, 10]], "labels": [0], "scores": [0.9]}
+    truth = {"boxes": [[0.0, 0, 10, 20]], "labels": [0]}
+    assert voc_average_precision([detected], [truth], 1)["map"] == 1
+
+
+def test_voc_of_boxes_that_are_overlapped_alike_the_first_is_meant():
+    detected = {"boxes": [[0.0, 0, 10, 10]], "labels": [0], "scores": [0.9]}
+    truth = {"boxes": [[0.0, 0, 10, 10]] * 2, "labels": [0, 0]}
+    assert voc_average_precision([detected], [truth | {"difficult": [True, False]}], 1)["map"] == 0
+    assert voc_average_precision([detected], [truth | {"difficult": [False, True]}], 1)["map"] == 1
+
+
+def test_voc_many_equal_scores_rank_in_the_order_given():
+    right, wrong = [0.0, 0, 10, 10], [20.0, 20, 30, 30]
+    detected = {"boxes": [right, *[wrong] * 99], "labels": [0] * 100, "scores": [0.5, 0.9] * 50}
+    found = voc_average_precision([detected], [{"boxes": [right], "labels": [0]}], 1, method="area")
+    assert found["map"] == pytest.approx(1 / 51)  # the first of the lower scores comes after the 50 higher ones
+
+
+def test_coco_counts_more_than_ten_detections_of_an_image():
+    boxes = [*([[20.0, 20, 30, 30]] * 10), [0.0, 0, 10, 10]]
+    detected = {"boxes": boxes, "labels": [0] * 11, "scores": np.linspace(0.9, 0.1, 11)}
+    found = coco_average_precision([detected], [{"boxes": boxes[-1:], "labels": [0]}], 1)
+    assert found["ap50"] == pytest.approx(1 / 11)
+
+
 def test_voc_zero_area_boxes_do_not_match():
     point = [5, 5, 5, 5]
     assert voc_average_precision([detections(point, scores=[0.9])], [target(point)], 1)["map"] == 0.0

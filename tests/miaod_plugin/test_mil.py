@@ -93,6 +93,20 @@ def test_instances_on_padding_count_for_nothing():
         assert (weights[1, 7:] == 0).all()
 
 
+def test_a_level_that_is_all_padding_has_no_weight():
+    f1, f2, m = (random_levels(seed)[0] for seed in range(3))
+    valid = torch.tensor([True, False])[:, None].expand(2, 12)
+    weights = mil.instance_weights(f1, f2, m, valid=valid)
+    assert (weights[0] > 0).all() and (weights[1] == 0).all()
+
+
+def test_a_class_is_found_from_the_threshold_on_and_not_on_padding():
+    f1, f2 = torch.tensor([[[1.0, -9.0], [-9.0, 9.0]]]), torch.tensor([[[-1.0, -9.0], [-9.0, 9.0]]])
+    assert mil.pseudo_labels([f1], [f2]).tolist() == [[1, 1]]  # (sigmoid(1) + sigmoid(-1)) / 2 is 0.5
+    assert mil.pseudo_labels([f1], [f2], threshold=0.51).tolist() == [[0, 1]]
+    assert mil.pseudo_labels([f1], [f2], valid=[torch.tensor([[True, False]])]).tolist() == [[1, 0]]
+
+
 def test_attention_on_logits_finds_the_few_confident_anchors_that_probabilities_lose():
     logits = torch.full((1, 50_000, 1), -5.0)
     logits[0, :20] = 5.0

@@ -83,6 +83,17 @@ def test_the_adversarial_losses_drive_the_classifiers_apart_and_together():
     assert apart > 1.5 * start and together < apart
 
 
+@torch.no_grad()
+def test_unlabelled_images_of_every_size_take_part_in_the_losses():
+    torch.manual_seed(0)
+    network = DetectionNetwork(retinanet_tiny(5), adversarial=True, background=True).eval()
+    images, stage = [torch.rand(3, 64, 64), torch.rand(3, 64, 128)], stage_of("min", 1)
+    both, first, second = (
+        MIAOD().losses(network, some, None, stage)["discrepancy"].item() for some in (images, images[:1], images[1:])
+    )
+    assert both == pytest.approx((first + second) / 2) and first != pytest.approx(second, rel=1e-3)
+
+
 def test_the_paper_s_schedule_takes_26_labelled_and_8_unlabelled_passes():
     events = []
     detector = MIAODDetector("retinanet_tiny", classes=DATA.classes, on_step=events.append, random_state=0)
