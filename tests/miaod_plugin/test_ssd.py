@@ -48,20 +48,6 @@ def test_losses_and_detections_equal_torchvision_s(twins):
     assert_same_detections(outputs.detections, model(batch), first_label=1)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("name", FACTORIES)
-def test_images_are_normalised_as_the_weights_of_torchvision_s_own_expect_it(name):
-    ours, theirs, options = FACTORIES[name]
-    (image,) = images((64, 64))
-    detector = ours(3, weights=None, size=64, **options)
-    seen = []
-    detector.ssd.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    detector.eval().features([image.float()])
-    transform = theirs(weights=None, weights_backbone=None).transform
-    mean, std = (torch.tensor(values)[:, None, None] for values in (transform.image_mean, transform.image_std))
-    torch.testing.assert_close(seen[0][0], (image.float() - mean) / std, rtol=1e-4, atol=1e-4)
-
-
 def test_default_boxes_are_made_once_and_again_only_for_another_type(monkeypatch):
     detector, made = ssd300_vgg16(2, weights=None, size=64), []
     make = detector.ssd.anchor_generator.forward
