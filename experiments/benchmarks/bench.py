@@ -14,6 +14,7 @@ from miaod_plugin.strategies import MIAODSampling
 
 from .coreset import coreset
 from .measure import Comparison, show, side_by_side
+from .training import training_steps
 
 
 def losses() -> Comparison:
@@ -69,6 +70,7 @@ def everything() -> Iterator[Comparison]:
     yield losses()
     yield scoring()
     yield from coreset()
+    yield from training_steps()
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from torchvision.models import (
 from torchvision.ops import FrozenBatchNorm2d
 
 from ..errors import ConfigError, shown
+from .frozen_norm import fold_frozen_norms
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def build_body(name: str, weights: str | Path | None, frozen_stages: int, **opti
     network = load_weights(partial(backbone.build, **options), weights, backbone.published)
     body = getattr(network, "features", network)  # a ResNet has its layers in itself
     freeze_stages(body, backbone.stages, frozen_stages)
+    fold_frozen_norms(body)
     return body
 
 
