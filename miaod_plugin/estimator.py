@@ -83,7 +83,7 @@ class ObjectDetector(FittedDetector):
         Seconds from one state of a half-trained fit on disk to the next.
     on_step : callable, optional
         Called after each optimiser step with ``{"step", "total", "round", "losses"}``, the round being
-        the kind of the stage.
+        the kind of the stage; on a GPU after every 20 steps, for each of them.
     verbose : int
         Print how far `fit` and passes over a pool are: nothing at 0, a line now and then at 1, each step at 2.
 

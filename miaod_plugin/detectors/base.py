@@ -137,10 +137,9 @@ def group_by_padded_size(detector: Detector, images: list[Tensor]) -> list[list[
 
 def cells_inside(shape: tuple[int, int], features: Features) -> Tensor:
     """Return which cells of a feature map of `shape` (H, W) have their centre on the image, bool ``(B, H, W)``."""
-    device = features.maps[0].device
     rows, columns = (
-        (torch.arange(cells, device=device) + 0.5) * pixels / cells
-        for cells, pixels in zip(shape, features.padded_size, strict=True)
+        (torch.arange(cells) + 0.5) * pixels / cells for cells, pixels in zip(shape, features.padded_size, strict=True)
     )
-    sizes = torch.tensor(features.image_sizes, device=device)
-    return (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None, :]
+    sizes = torch.tensor(features.image_sizes)
+    inside = (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None, :]
+    return inside.to(features.maps[0].device, non_blocking=True)  # found on the host, which knows all sizes

@@ -13,6 +13,7 @@ from .origins import instances_of
 from .photographs import GroupedPhotographs, takes_photographs
 from .retinanet import POSTPROCESSING
 from .torchvision_parts import (
+    Anchors,
     LevelClassifier,
     anchors_of_images,
     grid_features,
@@ -45,9 +46,11 @@ class FCOSDetector(Detector):
         head = FCOSHead(backbone.out_channels, 1, num_classes, head_convs)
         head.classification_head = nn.Identity()  # the network's classifiers take its place
         self.fcos = FCOS(backbone, num_classes, head=head, **fcos)
+        self._anchors = Anchors(self.fcos.anchor_generator)
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
-        return grid_features(self.fcos, images, targets, self.fcos.anchor_generator.num_anchors_per_location())
+        per_cell = self.fcos.anchor_generator.num_anchors_per_location()
+        return grid_features(self.fcos, images, targets, per_cell, self._anchors)
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.fcos.transform, height, width)

@@ -4,10 +4,12 @@ The same numbers as torchvision's `Matcher` and RetinaNet losses, which loop ove
 networks that loop costs as much as the network.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.models.detection._utils import BoxCoder, Matcher
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.models.detection._utils import BoxCoder, Matcher, encode_boxes
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
 MOST_PAIRS = 1 << 24  # of boxes and anchors compared at once: 64 MiB, whatever an image holds
@@ -32,7 +34,7 @@ def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground:
     if most == 0:
         return torch.full((len(targets), len(anchors)), Matcher.BELOW_LOW_THRESHOLD, device=anchors.device)
     # those that fill up an image are points at 0, 0, which overlap nothing
-    boxes = torch.stack([F.pad(target["boxes"], (0, 0, 0, most - len(target["boxes"]))) for target in targets])
+    boxes = pad_sequence([target["boxes"] for target in targets], batch_first=True)
     best = boxes.new_full((len(targets), len(anchors)), -1.0)
     nearest = torch.zeros_like(best, dtype=torch.int64)
     kept = torch.zeros_like(best, dtype=torch.bool)
@@ -51,9 +53,34 @@ def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground:
     return torch.where(kept, nearest, matches)
 
 
-def focal_loss(
-    logits: Tensor, matches: Tensor, targets: list[dict[str, Tensor]], positives_of: str = "image"
-) -> Tensor:
+@dataclass
+class Positives:
+    """The P anchors of a batch that are matched to a box, images in order.
+
+    Attributes
+    ----------
+    image, anchor : Tensor of int64, (P,)
+        Where they are.
+    labels, boxes : Tensor, (P,) and (P, 4)
+        What they are matched to.
+    """
+
+    image: Tensor
+    anchor: Tensor
+    labels: Tensor
+    boxes: Tensor
+
+    @classmethod
+    def of(cls, matches: Tensor, targets: list[dict[str, Tensor]]) -> "Positives":
+        """Find them in the result of `match_anchors`. It is the one time that the host waits for a GPU."""
+        image, anchor = (matches >= 0).nonzero(as_tuple=True)
+        counts = _counts(targets)
+        starts = (counts.cumsum(0) - counts).to(matches.device, non_blocking=True)
+        box = matches[image, anchor] + starts[image]
+        return cls(image, anchor, *(torch.cat([target[key] for target in targets])[box] for key in ("labels", "boxes")))
+
+
+def focal_loss(logits: Tensor, matches: Tensor, positives: Positives, positives_of: str = "image") -> Tensor:
     """Return the focal loss, summed over anchors and classes and divided by the number of positives -> scalar.
 
     Parameters
@@ -61,26 +88,25 @@ def focal_loss(
     logits : Tensor, (B, A, C)
     matches : Tensor, (B, A)
         The result of `match_anchors`; anchors between the thresholds are left out.
-    targets : list of B dicts with ``labels`` (m,)
+    positives : Positives
+        Of these matches.
     positives_of : {"image", "batch"}
         Divide each image's sum by its own positives and take the mean, as torchvision, or divide the batch's by all.
     """
-    positive = matches >= 0
     wanted = torch.zeros_like(logits)
-    image, anchor = positive.nonzero(as_tuple=True)
-    wanted[image, anchor, _matched("labels", matches, targets)] = 1
+    wanted[positives.image, positives.anchor, positives.labels] = 1
     loss = sigmoid_focal_loss(logits, wanted, reduction="none").sum(dim=2)
     loss = loss * (matches != Matcher.BETWEEN_THRESHOLDS)
     if positives_of == "batch":
-        return loss.sum() / positive.sum().clamp(min=1)
-    return (loss.sum(dim=1) / positive.sum(dim=1).clamp(min=1)).mean()
+        return loss.sum() / max(len(positives.image), 1)
+    return (loss.sum(dim=1) / (matches >= 0).sum(dim=1).clamp(min=1)).mean()
 
 
 def box_loss(
     regression: Tensor,
     anchors: Tensor,
     matches: Tensor,
-    targets: list[dict[str, Tensor]],
+    positives: Positives,
     coder: BoxCoder,
     positives_of: str = "image",
 ) -> Tensor:
@@ -88,17 +114,15 @@ def box_loss(
 
     `regression` is ``(B, A, 4)``, `anchors` ``(A, 4)``.
     """
-    positive = matches >= 0
-    image, anchor = positive.nonzero(as_tuple=True)
-    wanted = coder.encode_single(_matched("boxes", matches, targets), anchors[anchor])
+    image, anchor = positives.image, positives.anchor
+    weights = torch.tensor(coder.weights, dtype=anchors.dtype).to(anchors.device, non_blocking=True)
+    wanted = encode_boxes(positives.boxes, anchors[anchor], weights)
     loss = (regression[image, anchor] - wanted).abs().sum(dim=1)
     if positives_of == "batch":
-        return loss.sum() / positive.sum().clamp(min=1)
-    return (loss / positive.sum(dim=1)[image]).sum() / len(targets)
+        return loss.sum() / max(len(image), 1)
+    return (loss / (matches >= 0).sum(dim=1)[image]).sum() / len(matches)
 
 
-def _matched(key: str, matches: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-    """Return the `key` of the box behind each positive anchor, images in order."""
-    starts = torch.tensor([0] + [len(target["boxes"]) for target in targets[:-1]], device=matches.device).cumsum(0)
-    positive = matches >= 0
-    return torch.cat([target[key] for target in targets])[(matches + starts[:, None])[positive]]
+def _counts(targets: list[dict[str, Tensor]]) -> Tensor:
+    """Return how many boxes each image has, int64 ``(B,)`` on the CPU."""
+    return torch.tensor([len(target["boxes"]) for target in targets])

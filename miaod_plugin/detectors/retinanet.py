@@ -14,11 +14,11 @@ from ..errors import ConfigError
 from ..parameters import Whole, checked
 from .backbones import TinyBackbone
 from .base import Detector, Features
-from .matching import box_loss, focal_loss, match_anchors
+from .matching import Positives, box_loss, focal_loss, match_anchors
 from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf
 from .origins import instances_of
 from .photographs import Photographs, takes_photographs
-from .torchvision_parts import AsIs, grid_features, padded_size
+from .torchvision_parts import Anchors, AsIs, grid_features, padded_size
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
 POSTPROCESSING = {"score_thresh": 0.05, "nms_thresh": 0.5, "detections_per_img": 100}
@@ -58,11 +58,11 @@ class RetinaNetDetector(Detector):
         head.classification_head = nn.Identity()  # the network's classifiers take its place
         self.retinanet = RetinaNet(backbone, num_classes, head=head, **retinanet)
         self.anchors_per_cell = anchors.num_anchors_per_location()[0]
+        self._anchors = Anchors(anchors)
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
-        return grid_features(
-            self.retinanet, images, targets, self.retinanet.anchor_generator.num_anchors_per_location()
-        )
+        per_cell = self.retinanet.anchor_generator.num_anchors_per_location()
+        return grid_features(self.retinanet, images, targets, per_cell, self._anchors)
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.retinanet.transform, height, width)
@@ -78,17 +78,18 @@ class RetinaNetDetector(Detector):
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
         matcher = self.retinanet.proposal_matcher
         matches = match_anchors(features.anchors, features.targets, matcher.high_threshold, matcher.low_threshold)
+        positives = Positives.of(matches, features.targets)
         classification = [
-            focal_loss(torch.cat(levels, dim=1), matches, features.targets, self.positives_of) for levels in heads
+            focal_loss(torch.cat(levels, dim=1), matches, positives, self.positives_of) for levels in heads
         ]
         return {
             "classification": torch.stack(classification).mean(),
-            "box_regression": self._box_loss(boxes, features, matches),
+            "box_regression": self._box_loss(boxes, features, matches, positives),
         }
 
-    def _box_loss(self, boxes: Tensor, features: Features, matches: Tensor) -> Tensor:
+    def _box_loss(self, boxes: Tensor, features: Features, matches: Tensor, positives: Positives) -> Tensor:
         coder = self.retinanet.box_coder
-        return box_loss(boxes, features.anchors, matches, features.targets, coder, self.positives_of)
+        return box_loss(boxes, features.anchors, matches, positives, coder, self.positives_of)
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
         sizes = [level.shape[1] for level in logits]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetRegressionHead
 
 from .base import Features
+from .matching import Positives
 from .options import Classes, HeadConvs
 from .photographs import GroupedPhotographs, takes_photographs
 from .retinanet import POSTPROCESSING, RetinaNetDetector, pyramid_anchors
@@ -30,7 +31,7 @@ class RetinaNetV2Detector(RetinaNetDetector):
         head.conv = head.conv[: self.head_convs]
         return LevelClassifier(head, self.retinanet.anchor_generator.num_anchors_per_location())
 
-    def _box_loss(self, boxes: Tensor, features: Features, matches: Tensor) -> Tensor:
+    def _box_loss(self, boxes: Tensor, features: Features, matches: Tensor, positives: Positives) -> Tensor:
         return self.retinanet.head.regression_head.compute_loss(
             features.targets, {"bbox_regression": boxes}, anchors_of_images(features), list(matches)
         )

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection._utils import retrieve_out_channels
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD, SSDClassificationHead, SSDFeatureExtractorVGG, SSDHead
 from torchvision.models.detection.ssdlite import (
     SSDLiteClassificationHead,
@@ -25,6 +24,7 @@ from .base import Detector, Features
 from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
 from .origins import instances_of
 from .torchvision_parts import (
+    Anchors,
     LevelClassifier,
     anchors_of_images,
     background_first,
@@ -74,19 +74,11 @@ class SSDDetector(Detector):
         self.anchors_per_cell = ssd["anchor_generator"].num_anchors_per_location()
         head = build_head(self.channels, self.anchors_per_cell, num_classes + 1)
         head.classification_head = nn.Identity()  # the network's classifiers take its place
-        self._made_boxes: Tensor | None = None
         self.ssd = SSD(backbone, size=(size, size), num_classes=num_classes + 1, head=head, **ssd)
+        self._anchors = Anchors(self.ssd.anchor_generator)
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
-        return grid_features(self.ssd, images, targets, self.anchors_per_cell, self._default_boxes)
-
-    def _default_boxes(self, batch: ImageList, maps: list[Tensor]) -> Tensor:
-        """Return the default boxes ``(A, 4)``, the same for every image and batch: made once."""
-        made, like = self._made_boxes, maps[0]
-        if made is None or (made.device, made.dtype) != (like.device, like.dtype):
-            with torch.inference_mode(False):  # training may come to need what scoring made
-                self._made_boxes = self.ssd.anchor_generator(batch, maps)[0]
-        return self._made_boxes
+        return grid_features(self.ssd, images, targets, self.anchors_per_cell, self._anchors)
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.ssd.transform, height, width)

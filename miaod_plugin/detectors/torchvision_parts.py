@@ -1,8 +1,9 @@
 """What the adapters of torchvision's detectors share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
@@ -14,10 +15,40 @@ from .base import Features, cells_inside
 def transformed(
     model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]] | None
 ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-    """Return images and targets as torchvision's model resizes, normalises and pads them, channels last in memory."""
-    batch, targets = model.transform(images, targets)
-    batch.tensors = batch.tensors.contiguous(memory_format=torch.channels_last)
-    return batch, targets
+    """Return images and targets as torchvision's model resizes, normalises and pads them, channels last in memory.
+
+    The same bits as ``model.transform(images, targets)``, which copies numbers to the device image by image.
+    """
+    transform, given = model.transform, images
+    mean, std = (_channels(getattr(transform, name), images[0]) for name in ("image_mean", "image_std"))
+    if all(image.shape == images[0].shape for image in images):
+        images = ((torch.stack(images) - mean) / std).unbind()
+    else:
+        images = [(image - mean) / std for image in images]
+    images = [transform.resize(image)[0] for image in images]
+    sizes = [tuple(image.shape[-2:]) for image in images]
+    batch = transform.batch_images(images, transform.size_divisible)
+    if targets is not None:
+        old = [tuple(image.shape[-2:]) for image in given]
+        targets = [
+            target | {"boxes": _resized(target["boxes"], *pair)}
+            for target, *pair in zip(targets, old, sizes, strict=True)
+        ]
+    return ImageList(batch.contiguous(memory_format=torch.channels_last), sizes), targets
+
+
+def _channels(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return a number for each channel, ``(3, 1, 1)``, of an image's type and on its device."""
+    return torch.tensor(values, dtype=like.dtype)[:, None, None].to(like.device, non_blocking=True)
+
+
+def _resized(boxes: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Return boxes on an image of size `old` (H, W) as they are on the image resized to `new`."""
+    if new == old:
+        return boxes
+    y, x = (float(np.float32(after) / np.float32(before)) for before, after in zip(old, new, strict=True))
+    left, top, right, bottom = boxes.unbind(1)
+    return torch.stack((left * x, top * y, right * x, bottom * y), dim=1)
 
 
 def grid_features(
@@ -25,27 +56,26 @@ def grid_features(
     images: list[Tensor],
     targets: list[dict[str, Tensor]] | None,
     anchors_per_cell: list[int],
-    make_anchors: Callable[[ImageList, list[Tensor]], Tensor] | None = None,
+    anchors: "Anchors",
 ) -> Features:
     """Return the features of a detector whose instances are the anchors of its feature maps' cells.
 
     Parameters
     ----------
     model : Module
-        Of torchvision, with ``transform``, ``backbone`` and ``anchor_generator``.
+        Of torchvision, with ``transform`` and ``backbone``.
     images, targets : list
         As in `Detector.features`.
     anchors_per_cell : list of int
         For each level.
-    make_anchors : callable, default=None
-        ``(images, feature maps) -> anchors (A, 4)`` in place of the model's generator.
+    anchors : Anchors
+        Of the model's generator.
     """
     batch, resized_targets = transformed(model, images, targets)
     maps = list(model.backbone(batch.tensors).values())
     features = Features(
         maps,
-        # the same for every image of a batch
-        make_anchors(batch, maps) if make_anchors else model.anchor_generator(batch, maps)[0],
+        anchors(batch, maps),
         batch.image_sizes,
         [tuple(image.shape[-2:]) for image in images],
         tuple(batch.tensors.shape[-2:]),
@@ -58,6 +88,33 @@ def grid_features(
             cells.repeat_interleave(count, dim=1) for cells, count in zip(inside, anchors_per_cell, strict=True)
         ]
     return features
+
+
+class Anchors:
+    """The anchors of a model's generator, ``(A, 4)``, the same for every image of a batch: made once for each shape.
+
+    Parameters
+    ----------
+    generator : Module
+        Of torchvision, ``(images, feature maps) -> anchors of each image``.
+    """
+
+    MOST = 16  # shapes that are kept: those of photographs are few, and 16 sets of anchors take some megabytes
+
+    def __init__(self, generator: nn.Module):
+        self.generator = generator
+        self._made: dict[tuple, Tensor] = {}
+
+    def __call__(self, batch: ImageList, maps: list[Tensor]) -> Tensor:
+        like = maps[0]
+        shapes = (like.device, like.dtype, *(tuple(x.shape[-2:]) for x in (batch.tensors, *maps)))
+        if shapes not in self._made:
+            if len(self._made) == self.MOST:
+                del self._made[next(iter(self._made))]
+            with torch.inference_mode(False):  # training may come to need what scoring made
+                one = ImageList(batch.tensors[:1], batch.image_sizes[:1])
+                self._made[shapes] = self.generator(one, [x[:1] for x in maps])[0]
+        return self._made[shapes]
 
 
 class LevelClassifier(nn.Module):

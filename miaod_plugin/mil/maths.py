@@ -166,6 +166,7 @@ def pseudo_label_loss(scores: Tensor, labels: Tensor, per_image: bool = True) ->
     """
     found = labels.any(dim=1)
     keep = found if per_image else found.all().expand_as(found)
-    if not keep.any():
+    rows = keep.nonzero()[:, 0]  # a GPU is waited for here, once
+    if not len(rows):
         return scores.sum() * 0.0
-    return image_classification_loss(scores[keep], labels[keep]) * keep.float().mean()
+    return image_classification_loss(scores[rows], labels[rows]) * keep.float().mean()

@@ -150,12 +150,26 @@ def augment(
 ) -> tuple[list[Tensor], list[dict] | None]:
     """Move a batch to the device as floats in 0..1, and flip each image with its boxes with the given probability."""
     flips = np.random.default_rng(seed).random(len(images)) < probability
-    images = [image.to(device, non_blocking=True).float().div_(255) for image in images]
     if targets is not None:
-        targets = [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets]
-    for i in np.flatnonzero(flips):
-        images[i] = horizontal_flip(images[i])
-        if targets is not None:
-            width, boxes = images[i].shape[-1], targets[i]["boxes"]
-            targets[i]["boxes"] = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
-    return images, targets
+        widths = [image.shape[-1] for image in images]
+        targets = [_mirrored(*pair) if flip else pair[0] for *pair, flip in zip(targets, widths, flips, strict=True)]
+        targets = _moved(targets, device)
+    images = [image.to(device, non_blocking=True).float().div_(255) for image in images]
+    return [horizontal_flip(image) if flip else image for image, flip in zip(images, flips, strict=True)], targets
+
+
+def _mirrored(target: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+    left, top, right, bottom = target["boxes"].unbind(1)
+    return target | {"boxes": torch.stack([width - right, top, width - left, bottom], 1)}
+
+
+def _moved(targets: list[dict[str, Tensor]], device: torch.device) -> list[dict[str, Tensor]]:
+    """Move the boxes and labels of a batch to the device, all at once."""
+    if device.type == "cpu":
+        return targets
+    counts = [len(target["labels"]) for target in targets]
+    parts = {
+        key: torch.cat([target[key] for target in targets]).to(device, non_blocking=True).split(counts)
+        for key in ("boxes", "labels")
+    }
+    return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]

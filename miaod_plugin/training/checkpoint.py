@@ -69,9 +69,14 @@ class Checkpoint:
         _restore_optimizer(optimizer, _under(tensors, "optimizer."))
         return state.step, {name: (count, mean) for name, (count, mean) in state.means.items()}
 
+    @property
+    def due(self) -> bool:
+        """Whether the last state is older than `seconds`."""
+        return time.monotonic() - self.saved_at >= self.seconds
+
     def save(self, network: DetectionNetwork, optimizer: Optimizer, step: int, means: dict) -> None:
-        """Write the state if the last one is older than `seconds`."""
-        if time.monotonic() - self.saved_at < self.seconds:
+        """Write the state if it is due."""
+        if not self.due:
             return
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         for index, values in optimizer.state_dict()["state"].items():

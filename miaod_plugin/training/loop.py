@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..detectors.network import DetectionNetwork
-from ..errors import TrainingError
 from ..randomness import seed_torch, unchanged_random_state
 from ..threads import warn_of_waiting
 from .base import Stage, Training
 from .batches import TrainingImages, augment, load_batches
 from .checkpoint import Checkpoint
+from .losses import StepLosses
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def train(
     Raises
     ------
     TrainingError
-        If a loss is not finite.
+        If a loss is not finite; on a GPU up to `losses.READ_EVERY` steps later, but before a checkpoint.
     """
     total = sum(stage.steps for stage in stages)
     device = next(network.parameters()).device
@@ -77,19 +77,25 @@ def train(
                     optimizer = new_optimizer(trainable, settings)
             training.begin(network, stage, trainable)
             batches = load_batches(images, stage, done, settings, (seed, 0, number))
+            waiting = StepLosses(device)
             for step, (inputs, targets) in enumerate(batches, start=begin + done):
                 seed_torch((seed, step), device)  # as no other step, nor one of a neighbouring seed
                 set_learning_rate(optimizer, settings, step - warm_from, step / total)
                 inputs, targets = augment(inputs, targets, settings.horizontal_flip, (seed, 1, step), device)
                 losses = training.losses(network, inputs, targets, stage)
-                take_step(optimizer, trainable, losses, settings.max_grad_norm, f"step {step + 1} of {total}")
+                loss = sum(losses.values())
+                waiting.add({"step": step + 1, "total": total, "round": stage.kind}, loss, losses)
+                last = step + 1 == begin + stage.steps
+                events = waiting.read() if waiting.full or last or (checkpoint and checkpoint.due) else []
+                take_step(optimizer, trainable, loss, settings.max_grad_norm)
                 training.after_step(network)
-                values = {name: float(loss.detach()) for name, loss in losses.items()}
-                means = {**means, **{name: _running_mean(means.get(name), value) for name, value in values.items()}}
-                if checkpoint:
+                for event in events:
+                    means |= {name: _running_mean(means.get(name), x) for name, x in event["losses"].items()}
+                if checkpoint and events:  # the losses up to this step are known to be finite
                     checkpoint.save(network, optimizer, step + 1, means)
                 if settings.on_step:
-                    settings.on_step({"step": step + 1, "total": total, "round": stage.kind, "losses": values})
+                    for event in events:
+                        settings.on_step(event)
     for parameter in trainable:
         parameter.requires_grad_(True)
     network.eval()
@@ -113,12 +119,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Settings, step
         group["lr"] = settings.learning_rate * warm * (0.1 if progress >= settings.drop_at else 1.0)
 
 
-def take_step(optimizer, trainable: list[nn.Parameter], losses: dict[str, Tensor], max_norm, where: str) -> None:
-    """Take one optimiser step on the sum of the losses; what does not train gets no gradient and no weight decay."""
-    loss = sum(losses.values())
-    if not torch.isfinite(loss):
-        parts = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
-        raise TrainingError(f"the loss is not finite at {where} ({parts}); lower learning_rate or set max_grad_norm")
+def take_step(optimizer, trainable: list[nn.Parameter], loss: Tensor, max_norm: float | None) -> None:
+    """Take one optimiser step on a loss; what does not train gets no gradient and no weight decay."""
     optimizer.zero_grad(set_to_none=True)
     if loss.requires_grad:
         loss.backward()
