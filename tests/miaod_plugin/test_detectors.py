@@ -15,7 +15,12 @@ from torchvision.ops import box_iou
 from miaod_plugin.detectors import matching
 from miaod_plugin.detectors.matching import match_anchors
 from miaod_plugin.detectors.network import DetectionNetwork
-from miaod_plugin.detectors.retinanet import retinanet_mobilenet_v2_fpn, retinanet_resnet50_fpn, retinanet_tiny
+from miaod_plugin.detectors.retinanet import (
+    RetinaNetClassifier,
+    retinanet_mobilenet_v2_fpn,
+    retinanet_resnet50_fpn,
+    retinanet_tiny,
+)
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.registry import DETECTORS, find, registered
 
@@ -39,6 +44,7 @@ def images():
 def test_losses_equal_torchvision_s(images):
     torch.manual_seed(0)
     network = DetectionNetwork(small_mobilenet(head_convs=4))
+    network.classifiers[0].class_logits.bias.data.zero_()  # or the loss of a single anchor would be lost in rounding
     outputs = network(images, TARGETS)
     retinanet, features = network.detector.retinanet, outputs.features
     retinanet.head.classification_head = RetinaNetClassificationHead(32, 9, 3)  # holds the loss, not the logits
@@ -49,6 +55,26 @@ def test_losses_equal_torchvision_s(images):
     )
     torch.testing.assert_close(outputs.loss["classification"], expected["classification"])
     torch.testing.assert_close(outputs.loss["box_regression"], expected["bbox_regression"])
+
+
+def test_the_classification_loss_is_the_mean_over_the_classifiers(images):
+    torch.manual_seed(0)
+    network = DetectionNetwork(small_mobilenet(), adversarial=True)
+    outputs = network(images, TARGETS)
+    one, other = (network.detector.loss([head], outputs.boxes, outputs.features) for head in outputs.heads)
+    assert outputs.loss["classification"].item() == pytest.approx(
+        (one["classification"].item() + other["classification"].item()) / 2
+    )
+
+
+@torch.no_grad()
+def test_logits_come_row_by_row_as_torchvision_s():
+    torch.manual_seed(0)
+    ours, theirs = RetinaNetClassifier(8, 2, 3), RetinaNetClassificationHead(8, 2, 3)
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        other.copy_(own.normal_(std=0.3))
+    oblong = torch.rand(2, 8, 3, 5)
+    torch.testing.assert_close(ours([oblong])[0], theirs([oblong]))
 
 
 def test_matching_equals_torchvision_s_matcher():
@@ -99,6 +125,15 @@ def test_instances_on_padding_are_marked(images):
         assert mask.shape == level.shape[:2]
     assert not outputs.valid[0].all() and outputs.valid[0].any(dim=1).all()
     assert outputs.embeddings.shape == (3, 5 * 32) and torch.isfinite(outputs.embeddings).all()
+
+
+def test_cells_count_whose_centre_is_on_the_image():
+    outputs = DetectionNetwork(retinanet_tiny(2))([torch.rand(3, 60, 100), torch.rand(3, 128, 128)])
+    expected = torch.zeros(16, 16, dtype=torch.bool)
+    expected[:7, :12] = True  # of 8 pixels: the centres of the next row and column, at 60 and 100, are beyond
+    assert torch.equal(outputs.valid[0][0].view(16, 16, 6), expected[:, :, None].expand(16, 16, 6))
+    level = outputs.features.maps[0][0]
+    torch.testing.assert_close(outputs.embeddings[0, : len(level)], level[:, :7, :12].mean(dim=(1, 2)))
 
 
 def test_equal_sizes_need_no_mask():
