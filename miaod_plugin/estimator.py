@@ -71,6 +71,12 @@ class ObjectDetector(FittedDetector):
         Images at a time in `predict`, `score`, `transform` and `map_pool`.
     num_workers : int
         Processes that read images; 0 reads them in this one.
+    cache : path, optional
+        File in which image files are kept decoded, for every process and detector that reads the same ones; see
+        `PixelCache`. It may be deleted at any time. A run of an experiment has one in its folder while it goes on.
+    cache_bytes : int
+        Bytes of images that are kept decoded, at most; those beyond, or for which the disk has no room, are decoded
+        each time.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..., or ``"auto"``: a GPU if there is one.
     random_state : int or None
@@ -132,6 +138,8 @@ class ObjectDetector(FittedDetector):
         horizontal_flip: Probability = 0.5,
         score_batch_size: Count = 8,
         num_workers: Annotated[int, Whole(0, 256)] = 0,
+        cache: str | PathLike | None = None,
+        cache_bytes: Annotated[int, Whole(0, 2**60)] = 4_000_000_000,
         device: str | torch.device = "auto",
         random_state: RandomState = None,
         checkpoint: str | PathLike | None = None,
@@ -156,6 +164,8 @@ class ObjectDetector(FittedDetector):
         self.horizontal_flip = horizontal_flip
         self.score_batch_size = score_batch_size
         self.num_workers = num_workers
+        self.cache = cache
+        self.cache_bytes = cache_bytes
         self.device = device
         self.random_state = random_state
         self.checkpoint = checkpoint
@@ -271,7 +281,7 @@ class ObjectDetector(FittedDetector):
         settings = Settings(**{name: value for name, value in self.get_params(deep=False).items() if name in names})
         if self.verbose:
             settings = replace(settings, on_step=telling(type(self).__name__, self.verbose, settings.on_step))
-        images = TrainingImages(X, y, unlabeled)
+        images = TrainingImages(X, y, unlabeled, self._read)
         checkpoint = None
         if self.checkpoint is not None:
             identity = training_identity(self, stages, images, seed)

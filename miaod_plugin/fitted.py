@@ -1,5 +1,6 @@
 """What a fitted detector can do."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -8,8 +9,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from . import model_file
-from .data import check_targets
+from .data import check_targets, read_image
 from .data.image_sets import check_annotated_images, check_images
+from .data.pixel_cache import pixel_cache
 from .errors import DataError
 from .metrics import voc_average_precision
 from .pool import map_batches, stack_rows, warn_of_size
@@ -106,7 +108,16 @@ class FittedDetector(BaseEstimator):
                 raise DataError(f"y[{unlabelled[0]}] is None; give a target for each image, or no y")
             check_targets(y, len(self.classes_))
         warn_of_size(self.network_, X)
-        return map_batches(self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views)
+        return map_batches(
+            self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views, self._read
+        )
+
+    @property
+    def _read(self) -> Callable[..., torch.Tensor]:
+        """How images are read."""
+        if self.cache is None or not self.cache_bytes:
+            return read_image
+        return pixel_cache(os.path.abspath(self.cache), self.cache_bytes).read
 
     def save(self, path) -> None:
         """Write the fitted detector to one safetensors file: weights as tensors, configuration as JSON.

@@ -27,7 +27,7 @@ from .training.base import Training
 
 KIND = "miaod_plugin"
 # What belongs to one process or one training, not to the model; a file that named a checkpoint could have it deleted.
-_NOT_SAVED = ("on_step", "checkpoint", "device", "verbose")
+_NOT_SAVED = ("on_step", "checkpoint", "cache", "device", "verbose")
 
 
 class _Part(BaseModel):

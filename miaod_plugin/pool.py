@@ -26,15 +26,15 @@ TOO_LARGE = 16  # times the pixels that a detector is made for
 class PoolImages(Dataset):
     """Images without targets: item i is a uint8 tensor ``(3, H, W)``, or the DataError that reading it ended in."""
 
-    def __init__(self, X: np.ndarray):
-        self.X = X
+    def __init__(self, X: np.ndarray, read: Callable[..., Tensor] = read_image):
+        self.X, self.read = X, read
 
     def __len__(self) -> int:
         return len(self.X)
 
     def __getitem__(self, index: int) -> Tensor | DataError:
         try:
-            return read_image(self.X[index])
+            return self.read(self.X[index])
         except DataError as error:
             return error  # raised by a worker, it would come out as the text of a traceback
 
@@ -48,6 +48,7 @@ def map_batches(
     on_broken: Callable[[int, DataError], None] | None = None,
     y: np.ndarray | None = None,
     views: Sequence[Callable[[Tensor], Tensor]] | None = None,
+    read: Callable[..., Tensor] = read_image,
 ) -> Iterator[tuple[np.ndarray, dict]]:
     """Feed every reducer with the network's outputs, batch by batch; see `ObjectDetector.map_batches`.
 
@@ -63,7 +64,7 @@ def map_batches(
     if next(network.parameters()).device.type == "cpu":
         warn_of_waiting(torch.get_num_threads())
     loader = DataLoader(
-        PoolImages(X),
+        PoolImages(X, read),
         batch_size,
         collate_fn=list,
         num_workers=num_workers,

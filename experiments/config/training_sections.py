@@ -11,7 +11,8 @@ from .sections import FULL_SUPERVISION, WrongKeyError, check_keys, check_values,
 
 # Parameters of the estimator that an experiment decides elsewhere, or that differ between cycles.
 SET_BY_THE_RUNNER = {
-    "detector", "detector_options", "classes", "device", "random_state", "checkpoint", "on_step", "verbose", "training",
+    "detector", "detector_options", "classes", "device", "random_state", "cache", "checkpoint", "on_step",
+    "verbose", "training",
 }  # fmt: skip
 COMMON_PARAMETERS = set(ObjectDetector().get_params()) - SET_BY_THE_RUNNER
 

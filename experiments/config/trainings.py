@@ -73,11 +73,13 @@ def make_estimator(
     random_state: int,
     checkpoint: Path | None,
     on_step: Callable[[dict], None],
+    cache: Path | None = None,
 ) -> ObjectDetector:
     """Return the unfitted estimator of one training."""
     own = {
         "classes": classes,
         "random_state": random_state,
+        "cache": cache and str(cache),
         "checkpoint": checkpoint and str(checkpoint),
         "on_step": on_step,
         "training": training_of(config, training),
@@ -86,11 +88,11 @@ def make_estimator(
     return ObjectDetector(**_shared(config) | own)
 
 
-def load_estimator(config: ExperimentConfig, path: Path) -> ObjectDetector:
+def load_estimator(config: ExperimentConfig, path: Path, cache: Path | None = None) -> ObjectDetector:
     """Return the fitted estimator saved at `path`, to work as the experiment now says."""
     estimator = ObjectDetector.load(path, device=config.device)
     now = ObjectDetector(**_shared(config)).get_params()
-    return estimator.set_params(**{name: now[name] for name in CHANGE_NO_RESULT})
+    return estimator.set_params(cache=cache and str(cache), **{name: now[name] for name in CHANGE_NO_RESULT})
 
 
 def _shared(config: ExperimentConfig) -> dict:

@@ -94,7 +94,7 @@ def run_cycle(experiment: Experiment, cell: Cell, report: Report) -> None:
         adopt_training(experiment.run, cell)
     training = teach(experiment, cell, labelled, report)
 
-    estimator = load_estimator(experiment.config, folder / MODEL)
+    estimator = load_estimator(experiment.config, folder / MODEL, experiment.run.pixels)
     scores = score(experiment, cell, estimator, report)
     query_seconds = query(experiment, cell, estimator, labelled, report) if experiment.run.asks(cell) else None
 
@@ -192,6 +192,7 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
         random_state=random_state(cell.seed, "training", cell.cycle),
         checkpoint=half_trained,
         on_step=losses,
+        cache=experiment.run.pixels,
     )
     estimator.fit(train.X[labelled], train.y[labelled], unlabeled=train.X[unlabelled] if len(unlabelled) else None)
     (folder / MODEL).unlink(missing_ok=True)  # whatever was there is this cell's

@@ -4,6 +4,7 @@ The loop of active learning itself is in `cycle.py`.
 """
 
 import heapq
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from miaod_plugin.data.pixel_cache import LEAVE_FREE
 from miaod_plugin.errors import DataError, MiaodError
 
 from ..config.schema import ExperimentConfig
@@ -23,6 +25,7 @@ from ..report.tables import seeds
 from ..store.datasets import decode_all, describe, load_data
 from ..store.environment import record_environment
 from ..store.layout import Cell, Run
+from ..store.own_files import remove_pixels
 from ..store.records import read_record, survey
 from .progress import Display
 from .resume import is_finished, reopen
@@ -72,7 +75,12 @@ def run_experiment(
                 f"{config.name}: {len(train)} training and {len(test)} test images, {len(config.arms)} arms,"
                 f" {seeds(len(config.seeds))}, {len(config.budgets)} budgets, {total_steps} optimiser steps in all"
             )
-            failures = _work(experiment, display)
+            if train.X.ndim == 1 and shutil.disk_usage(run.root).free < LEAVE_FREE:
+                display.say(f"less than {LEAVE_FREE >> 30} GiB of the disk is free: images are not kept decoded")
+            try:
+                failures = _work(experiment, display)
+            finally:
+                remove_pixels(run.root)
         write_results(run)
         if collect(run):
             report = write_report([run.root], train=train)

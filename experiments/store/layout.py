@@ -3,6 +3,7 @@
 runs/NAME/
     config.yaml data.json       the resolved experiment, and a digest of its data
     environment.json            versions and hardware
+    pixels.cache                the images, decoded, while the run goes on
     report.html results.csv results.md curves.png curves.svg run.log tensorboard/ARM/seedK/
     shared/seedK/TRAINING/      the cycle-0 model that all arms of this training start from, or full supervision
     arms/ARM/seedK/cycleN/      labelled.txt unlabelled.txt losses.jsonl training.json model.safetensors
@@ -29,7 +30,7 @@ from ..config.schema import ExperimentConfig, load_config
 from ..config.sections import FULL_SUPERVISION
 from ..config.training_sections import kind_of, parameters_of
 from ..config.trainings import optimiser_steps
-from .own_files import cell_folders, remove_left_overs, remove_run, run_files
+from .own_files import PIXELS, cell_folders, remove_left_overs, remove_run, run_files
 from .stored import (
     CHECKSUMS,
     as_json,
@@ -71,6 +72,11 @@ class Run:
     def __init__(self, config: ExperimentConfig, out: str | Path):
         self.config = config
         self.root = Path(out) / config.name
+
+    @property
+    def pixels(self) -> Path:
+        """The file of decoded images that all processes of the run share; see `PixelCache`."""
+        return self.root / PIXELS[0]
 
     @cached_property
     def trainings(self) -> dict[str, str]:

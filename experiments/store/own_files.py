@@ -10,9 +10,11 @@ from miaod_plugin.files import left_overs
 
 from .stored import CHECKSUMS, inside, is_there
 
+PIXELS = ("pixels.cache", "pixels.cache.lock")
 RUN_FILES = (
     "config.yaml", "data.json", "environment.json", CHECKSUMS, "run.log", "lock",
     "results.csv", "results.md", "report.html", "curves.png", "curves.svg", "diagnosis.csv",
+    *PIXELS,
 )  # fmt: skip
 CELL_FILES = (
     "labelled.txt", "unlabelled.txt", "losses.jsonl", "half_trained.ckpt", "model.safetensors", "training.json",
@@ -42,6 +44,13 @@ def event_files(root: Path) -> list[Path]:
 
 def _folders(root: Path, patterns: Sequence[str]) -> list[Path]:
     return [folder for pattern in patterns for folder in sorted(root.glob(pattern)) if folder.is_dir()]
+
+
+def remove_pixels(root: Path) -> None:
+    """Delete the decoded images of a run, unless something else has come to stand in their place."""
+    for name in PIXELS:
+        with suppress(OSError):
+            (root / name).unlink()
 
 
 def remove_left_overs(root: Path) -> None:

@@ -1,9 +1,8 @@
 """The batches of a training: which images each step sees, read, moved to the device and flipped."""
 
 import hashlib
-import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -14,14 +13,15 @@ from torchvision.transforms.v2.functional import horizontal_flip
 from torchvision.tv_tensors import BoundingBoxes
 
 from ..data import read_image
+from ..data.pixel_cache import file_state
 from ..randomness import seeded
 
 
 class TrainingImages(Dataset):
     """Labelled images with their boxes, then unlabelled ones: item i is ``(image uint8 (3, H, W), target or None)``."""
 
-    def __init__(self, labeled, targets, unlabeled):
-        self.labeled, self.targets, self.unlabeled = labeled, targets, unlabeled
+    def __init__(self, labeled, targets, unlabeled, read: Callable[..., Tensor] = read_image):
+        self.labeled, self.targets, self.unlabeled, self.read = labeled, targets, unlabeled, read
 
     def digest(self) -> bytes:
         """Return a hash of which images these are and how they are annotated.
@@ -33,7 +33,7 @@ class TrainingImages(Dataset):
             array = np.ascontiguousarray(images)
             digest.update(str((array.dtype, array.shape)).encode() + array.tobytes())
             if array.dtype.kind == "U":
-                digest.update(str([_file_state(path) for path in array.tolist()]).encode())
+                digest.update(str([file_state(path) for path in array.tolist()]).encode())
         for target in map(training_target, self.targets):
             digest.update(str(len(target["labels"])).encode())
             digest.update(target["boxes"].numpy().tobytes() + target["labels"].numpy().tobytes())
@@ -44,17 +44,8 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict | None]:
         if index < len(self.labeled):
-            return read_image(self.labeled[index]), training_target(self.targets[index])
-        return read_image(self.unlabeled[index - len(self.labeled)]), None
-
-
-def _file_state(path: str) -> tuple[int, int] | None:
-    """Return the size and the time of the last change of a file, ``None`` if it is missing, which reading tells of."""
-    try:
-        state = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return state.st_size, state.st_mtime_ns
+            return self.read(self.labeled[index]), training_target(self.targets[index])
+        return self.read(self.unlabeled[index - len(self.labeled)]), None
 
 
 def training_target(target: dict) -> dict[str, Tensor]:

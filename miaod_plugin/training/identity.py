@@ -15,10 +15,10 @@ from .base import Stage
 from .batches import TrainingImages
 
 # Parameters that say how to work, not what comes of it.
-CHANGE_NO_RESULT = {"num_workers", "score_batch_size", "checkpoint_seconds"}
+CHANGE_NO_RESULT = {"num_workers", "score_batch_size", "checkpoint_seconds", "cache_bytes"}
 _LEFT_OUT = {
     *CHANGE_NO_RESULT,
-    *("checkpoint", "on_step", "verbose"),
+    *("cache", "checkpoint", "on_step", "verbose"),
     "training",  # with its parameters, below
     "device",  # a training may go on where there is a GPU, or none
     *("classes", "detector", "detector_options", "random_state"),  # what they come to stands below

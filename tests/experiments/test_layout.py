@@ -39,7 +39,7 @@ def test_arms_seeds_and_later_budgets_may_be_added(tmp_path):
 
 def test_how_a_run_works_may_change_where_its_results_do_not(tmp_path):
     claim(tmp_path)
-    how = {"num_workers": 2, "score_batch_size": 1, "checkpoint_seconds": 600.0}
+    how = {"num_workers": 2, "score_batch_size": 1, "checkpoint_seconds": 600.0, "cache_bytes": 10**6}
     run = claim(tmp_path, training=TINY["training"] | how)
     assert yaml.safe_load((run.root / "config.yaml").read_text())["training"] == TINY["training"] | how
     with pytest.raises(ConfigError, match=r"training\.batch_size: 4 -> 2 \("):

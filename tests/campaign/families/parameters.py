@@ -65,6 +65,7 @@ PLAUSIBLE = {
     "score_batch_size": (1, 10**6),
     "device": ("auto", torch.device("cpu")),
     "random_state": (None, 5, np.int64(7), np.random.RandomState(1)),
+    "cache_bytes": (0, 10**6),
     "checkpoint_seconds": (0, 1e9),
     "mode": ("faithful", "improved"),
     "options": ({"top_k": 5}, {"top_k": 0.5}, {"attention": "level", "softmax": "everywhere"}),

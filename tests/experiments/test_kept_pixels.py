@@ -1,0 +1,43 @@
+"""A run keeps its images decoded while it goes on: with the same results, within bounds, and no longer."""
+
+import os
+from pathlib import Path
+
+import pytest
+from processes import start_until, wait_for_end
+from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
+
+from miaod_plugin.data import make_digit_scenes, write_voc
+
+BOUND = 100_000  # 8 of the 30 images
+
+
+def on_files(folder: Path, **training) -> dict:
+    """Return the keys of an experiment on image files, which are written the first time."""
+    if not (folder / "scenes").exists():
+        for split, n in (("train", 22), ("test", 8)):
+            write_voc(make_digit_scenes(n, n_classes=3, random_state=n), folder / "scenes" / split, split)
+    parts = {part: {"split": part, "root": str(folder / "scenes" / part)} for part in ("train", "test")}
+    data = {"kind": "voc", "root": str(folder / "scenes"), **parts}
+    small = {"arms": TINY["arms"][:2], "budgets": [4, 7], "seeds": [0]}
+    return small | {"data": data, "training": TINY["training"] | training}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds child processes in /proc")
+def test_a_run_that_keeps_pixels_ends_with_the_bits_of_one_that_does_not(tmp_path):
+    for name in ("decoding", "keeping"):
+        (tmp_path / name).mkdir()
+    expected, _ = run_tiny(tmp_path / "decoding", **on_files(tmp_path, cache_bytes=0))
+    keeping = on_files(tmp_path, cache_bytes=BOUND, checkpoint_seconds=0)
+    yaml, runs = write_experiment(tmp_path / "keeping", **keeping, jobs=2), tmp_path / "keeping" / "runs"
+    process, workers = start_until(yaml, runs, "tiny/arms/*/*/cycle0/metrics.json")
+    process.kill()
+    process.communicate()
+    wait_for_end(workers)
+    kept = runs / "tiny" / "pixels.cache"
+    assert BOUND - 64 * 64 * 3 - 100 < kept.stat().st_size <= BOUND
+    with open(kept, "ab") as file:
+        file.write(b"what a process that is killed had begun to write")
+    run, _ = run_tiny(tmp_path / "keeping", **keeping, jobs=2)
+    assert untimed(run) == untimed(expected) and bits(run) == bits(expected)
+    assert not list(run.glob("pixels*")) and not list(expected.glob("pixels*"))
