@@ -1,8 +1,10 @@
 """A run keeps its images decoded while it goes on: with the same results, within bounds, and no longer."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import start_until, wait_for_end
 from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
@@ -15,10 +17,10 @@ BOUND = 100_000  # 8 of the 30 images
 def on_files(folder: Path, **training) -> dict:
     """Return the keys of an experiment on image files, which are written the first time."""
     if not (folder / "scenes").exists():
-        for split, n in (("train", 22), ("test", 8)):
-            write_voc(make_digit_scenes(n, n_classes=3, random_state=n), folder / "scenes" / split, split)
-    parts = {part: {"split": part, "root": str(folder / "scenes" / part)} for part in ("train", "test")}
-    data = {"kind": "voc", "root": str(folder / "scenes"), **parts}
+        scenes = make_digit_scenes(30, n_classes=3, random_state=0)
+        for split, rows in (("train", np.arange(22)), ("test", np.arange(22, 30))):
+            write_voc(replace(scenes.subset(rows), split=split), folder / "scenes")
+    data = {"kind": "voc", "root": str(folder / "scenes"), "train": {"split": "train"}, "test": {"split": "test"}}
     small = {"arms": TINY["arms"][:2], "budgets": [4, 7], "seeds": [0]}
     return small | {"data": data, "training": TINY["training"] | training}
 
@@ -38,6 +40,6 @@ def test_a_run_that_keeps_pixels_ends_with_the_bits_of_one_that_does_not(tmp_pat
     assert BOUND - 64 * 64 * 3 - 100 < kept.stat().st_size <= BOUND
     with open(kept, "ab") as file:
         file.write(b"what a process that is killed had begun to write")
-    run, _ = run_tiny(tmp_path / "keeping", **keeping, jobs=2)
+    run, _ = run_tiny(tmp_path / "keeping", **keeping)
     assert untimed(run) == untimed(expected) and bits(run) == bits(expected)
     assert not list(run.glob("pixels*")) and not list(expected.glob("pixels*"))
