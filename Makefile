@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test test-gpu lint bench docs clean
 
 # One marker file per state of pyproject.toml: the environment is built once and again only when it changes.
 $(VENV)/.installed: pyproject.toml
@@ -14,7 +14,10 @@ demo: $(VENV)/.installed
 	$(BIN)/miaod run experiments/digits.yaml
 
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+test-gpu: $(VENV)/.installed
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
