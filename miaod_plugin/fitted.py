@@ -12,6 +12,7 @@ from . import model_file
 from .data import check_targets, read_image
 from .data.image_sets import check_annotated_images, check_images
 from .data.pixel_cache import pixel_cache
+from .detectors.network import InstanceOutputs
 from .errors import DataError
 from .metrics import voc_average_precision
 from .pool import map_batches, stack_rows, warn_of_size
@@ -22,11 +23,8 @@ class FittedDetector(BaseEstimator):
     """The methods of `ObjectDetector` once it is fitted: one batched pass over images each, and `save`."""
 
     def predict(self, X) -> np.ndarray:
-        """Detect objects: an object array of dicts ``boxes`` (m, 4), ``labels`` (m,), ``scores`` (m,), best first.
-
-        Most detectors also tell in ``instances`` (m,) which of their instances each came from; see `Detector`.
-        """
-        return self.map_pool(X, {"detections": lambda outputs: outputs.detections})["detections"]
+        """Detect objects: an object array of dicts ``boxes`` (m, 4), ``labels`` (m,), ``scores`` (m,), best first."""
+        return self.map_pool(X, {"detections": _detections})["detections"]
 
     def score(self, X, y) -> float:
         """Return the mean average precision at IoU 0.5, 11-point as in PASCAL VOC 2007, in 0..1."""
@@ -134,3 +132,7 @@ class FittedDetector(BaseEstimator):
         """
         check_is_fitted(self, "network_")
         model_file.save(self, path)
+
+
+def _detections(outputs: InstanceOutputs) -> list[dict[str, torch.Tensor]]:
+    return [{name: found[name] for name in ("boxes", "labels", "scores")} for found in outputs.detections]

@@ -170,8 +170,18 @@ def warn_of_size(network: DetectionNetwork, X: np.ndarray) -> None:
 
 
 def _to_cpu(value):
+    """Return the same with arrays for tensors; those of a list come by one copy, as a GPU lets the host wait."""
     if isinstance(value, Tensor):
         return value.cpu().numpy()
     if isinstance(value, dict):
         return {key: _to_cpu(entry) for key, entry in value.items()}
-    return [_to_cpu(entry) for entry in value] if isinstance(value, list) else value
+    if not isinstance(value, list) or not value:
+        return value
+    if all(isinstance(entry, dict) and entry.keys() == value[0].keys() for entry in value):
+        columns = {key: _to_cpu([entry[key] for entry in value]) for key in value[0]}
+        return [{key: column[k] for key, column in columns.items()} for k in range(len(value))]
+    if all(isinstance(entry, Tensor) and entry.is_cuda and entry.ndim for entry in value):
+        alike = {(entry.dtype, entry.shape[1:]) for entry in value}
+        if len(alike) == 1:
+            return [part.numpy() for part in torch.cat(value).cpu().split([len(entry) for entry in value])]
+    return [_to_cpu(entry) for entry in value]

@@ -1,7 +1,6 @@
 """torchvision's Faster R-CNN as MI-AOD needs it: the instances are its proposals."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +9,15 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.ops import remove_small_boxes
 
 from .base import Detector, Features, average_inside
 from .options import Classes, HeadFeatures, Proposals
-from .origins import instances_of
 from .photographs import Photographs, takes_photographs
+from .postprocessing import all_above, clipped, finished
 from .torchvision_parts import (
     background_first,
     count_from_one,
-    count_from_zero,
     mean_classification,
     padded_size,
     transformed,
@@ -131,22 +130,15 @@ class FasterRCNNDetector(Detector):
         }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: ProposalFeatures) -> list[dict[str, Tensor]]:
-        valid = features.valid[0]
-        proposals = [of_image[mask] for of_image, mask in zip(features.anchors, valid, strict=True)]
-        found = self.rcnn.roi_heads.postprocess_detections(
-            background_first(logits[0])[valid], boxes[valid], proposals, features.image_sizes
-        )
-        found = [dict(zip(("boxes", "scores", "labels"), parts, strict=True)) for parts in zip(*found, strict=True)]
-        scores = background_first(logits[0]).softmax(dim=-1)
-        for k, (one, size) in enumerate(zip(found, features.image_sizes, strict=True)):
-            decode = partial(self._decode, boxes[k], proposals[k])
-            one["instances"] = instances_of(one, scores[k, valid[k]], decode, size)  # padding lies behind proposals
-        found = self.rcnn.transform.postprocess(found, features.image_sizes, features.original_sizes)
-        return count_from_zero(found)
-
-    def _decode(self, regression: Tensor, proposals: Tensor, instances: Tensor, labels: Tensor) -> Tensor:
-        of_class = regression.unflatten(1, (-1, 4))[instances, labels]  # (k, 4)
-        return self.rcnn.roi_heads.box_coder.decode_single(of_class, proposals[instances])
+        heads, scores = self.rcnn.roi_heads, background_first(logits[0]).softmax(dim=-1)[..., 1:]
+        # padding scores nothing
+        found = all_above(scores.masked_fill(~features.valid[0][..., None], -1), heads.score_thresh)
+        # four numbers for each class, background first
+        regression = boxes.unflatten(2, (-1, 4))[found.images, found.instances, found.labels + 1]
+        proposals = features.anchors[found.images, found.instances]
+        decoded = clipped(heads.box_coder.decode_single(regression, proposals), found.images, features)
+        large = remove_small_boxes(decoded, min_size=1e-2)
+        return finished(found.at(large), decoded[large], features, heads.nms_thresh, heads.detections_per_img)
 
     def embeddings(self, features: ProposalFeatures) -> Tensor:
         return torch.cat([average_inside(level, features) for level in features.pyramid], dim=1)

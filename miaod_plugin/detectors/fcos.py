@@ -1,7 +1,5 @@
 """torchvision's FCOS, an anchor-free detector, as MI-AOD needs it."""
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
@@ -9,8 +7,8 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 
 from .base import Detector, Features
 from .options import Classes, HeadConvs
-from .origins import instances_of
 from .photographs import GroupedPhotographs, takes_photographs
+from .postprocessing import best_of_levels, clipped, finished
 from .retinanet import POSTPROCESSING
 from .torchvision_parts import (
     Anchors,
@@ -78,21 +76,12 @@ class FCOSDetector(Detector):
         }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
-        sizes = [level.shape[1] for level in logits]
-        outputs = {
-            "cls_logits": logits,
-            "bbox_regression": list(boxes[..., :4].split(sizes, dim=1)),
-            "bbox_ctrness": list(boxes[..., 4:].split(sizes, dim=1)),
-        }
-        anchors = [list(of_image.split(sizes)) for of_image in anchors_of_images(features)]
-        found = self.fcos.postprocess_detections(outputs, anchors, features.image_sizes)
-        for k, (one, size) in enumerate(zip(found, features.image_sizes, strict=True)):
-            scores = (torch.cat(logits, dim=1)[k].sigmoid() * boxes[k, :, 4:].sigmoid()).sqrt()
-            one["instances"] = instances_of(one, scores, partial(self._decode, boxes[k], features.anchors), size)
-        return self.fcos.transform.postprocess(found, features.image_sizes, features.original_sizes)
-
-    def _decode(self, regression: Tensor, anchors: Tensor, instances: Tensor, labels: Tensor) -> Tensor:
-        return self.fcos.box_coder.decode(regression[instances, :4], anchors[instances])
+        fcos, sizes = self.fcos, [level.shape[1] for level in logits]
+        scores = (torch.cat(logits, dim=1).sigmoid() * boxes[..., 4:].sigmoid()).sqrt()
+        found = best_of_levels(scores, sizes, fcos.score_thresh, fcos.topk_candidates)
+        regression, cells = boxes[found.images, found.instances, :4], features.anchors[found.instances]
+        decoded = clipped(fcos.box_coder.decode(regression, cells), found.images, features)
+        return finished(found, decoded, features, fcos.nms_thresh, fcos.detections_per_img)
 
 
 @takes_photographs(GroupedPhotographs)

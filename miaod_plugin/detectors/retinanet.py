@@ -1,7 +1,6 @@
 """torchvision's RetinaNet in three sizes, as MI-AOD needs it."""
 
 import math
-from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -16,8 +15,8 @@ from .backbones import TinyBackbone
 from .base import Detector, Features
 from .matching import Positives, box_loss, focal_loss, match_anchors
 from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf
-from .origins import instances_of
 from .photographs import Photographs, takes_photographs
+from .postprocessing import best_of_levels, clipped, finished
 from .torchvision_parts import Anchors, AsIs, grid_features, padded_size
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
@@ -92,18 +91,11 @@ class RetinaNetDetector(Detector):
         return box_loss(boxes, features.anchors, matches, positives, coder, self.positives_of)
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
-        sizes = [level.shape[1] for level in logits]
-        outputs = {"cls_logits": logits, "bbox_regression": list(boxes.split(sizes, dim=1))}
-        anchors = [list(features.anchors.split(sizes))] * len(features.image_sizes)
-        found = self.retinanet.postprocess_detections(outputs, anchors, features.image_sizes)
-        for k, (one, size) in enumerate(zip(found, features.image_sizes, strict=True)):
-            scores = torch.cat([level[k].sigmoid() for level in logits])
-            decode = partial(self._decode, boxes[k], features.anchors)
-            one["instances"] = instances_of(one, scores, decode, size)
-        return self.retinanet.transform.postprocess(found, features.image_sizes, features.original_sizes)
-
-    def _decode(self, regression: Tensor, anchors: Tensor, instances: Tensor, labels: Tensor) -> Tensor:
-        return self.retinanet.box_coder.decode_single(regression[instances], anchors[instances])
+        net, sizes = self.retinanet, [level.shape[1] for level in logits]
+        found = best_of_levels(torch.cat(logits, dim=1).sigmoid_(), sizes, net.score_thresh, net.topk_candidates)
+        regression, anchors = boxes[found.images, found.instances], features.anchors[found.instances]
+        decoded = clipped(net.box_coder.decode_single(regression, anchors), found.images, features)
+        return finished(found, decoded, features, net.nms_thresh, net.detections_per_img)
 
 
 class RetinaNetClassifier(nn.Module):

@@ -22,14 +22,13 @@ from ..parameters import Positive, Several, checked
 from .backbones import BACKBONES, build_body
 from .base import Detector, Features
 from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
-from .origins import instances_of
+from .postprocessing import best_of_classes, clipped, finished
 from .torchvision_parts import (
     Anchors,
     LevelClassifier,
     anchors_of_images,
     background_first,
     count_from_one,
-    count_from_zero,
     grid_features,
     mean_classification,
     padded_size,
@@ -107,17 +106,11 @@ class SSDDetector(Detector):
         return self.ssd.proposal_matcher(box_iou(target["boxes"], anchors))
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
-        outputs = {"bbox_regression": boxes, "cls_logits": background_first(torch.cat(logits, dim=1))}
-        found = self.ssd.postprocess_detections(outputs, anchors_of_images(features), features.image_sizes)
-        scores = outputs["cls_logits"].softmax(dim=-1)
-        for k, (one, size) in enumerate(zip(found, features.image_sizes, strict=True)):
-            decode = partial(self._decode, boxes[k], features.anchors)
-            one["instances"] = instances_of(one, scores[k], decode, size)
-        found = self.ssd.transform.postprocess(found, features.image_sizes, features.original_sizes)
-        return count_from_zero(found)
-
-    def _decode(self, regression: Tensor, anchors: Tensor, instances: Tensor, labels: Tensor) -> Tensor:
-        return self.ssd.box_coder.decode_single(regression[instances], anchors[instances])
+        ssd, scores = self.ssd, background_first(torch.cat(logits, dim=1)).softmax(dim=-1)[..., 1:]
+        found = best_of_classes(scores, ssd.score_thresh, ssd.topk_candidates)
+        regression, default = boxes[found.images, found.instances], features.anchors[found.instances]
+        decoded = clipped(ssd.box_coder.decode_single(regression, default), found.images, features)
+        return finished(found, decoded, features, ssd.nms_thresh, ssd.detections_per_img)
 
 
 class CellBatchNorm(nn.BatchNorm2d):

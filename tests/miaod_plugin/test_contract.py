@@ -163,5 +163,6 @@ class TestEveryDetector:
             assert 0 < found["scores"][-1] <= found["scores"][0] < 1
             assert found["boxes"].min() >= 0 and found["boxes"].max() <= 64
             assert found["instances"].dtype == np.int64 and found["instances"].shape == found["labels"].shape
+        assert all(found.keys() == {"boxes", "labels", "scores"} for found in estimator.predict(DATA.X[:3]))
         embeddings = estimator.transform(DATA.X[:3])
         assert embeddings.dtype == np.float32 and embeddings.shape[0] == 3 and np.isfinite(embeddings).all()

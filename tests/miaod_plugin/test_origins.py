@@ -17,8 +17,9 @@ IMAGES[1] = IMAGES[1][:, :60]
 
 @pytest.fixture(scope="module", params=registered(DETECTORS))
 def outputs(request):
-    with seeded(0), torch.inference_mode():
+    with seeded(0):
         network = DetectionNetwork(find(DETECTORS, request.param)(C, **TINY_OPTIONS[request.param])).eval()
+    with seeded(0), torch.inference_mode():
         outputs = network(IMAGES)
         outputs.boxes = 0.3 * torch.randn_like(outputs.boxes)
         return outputs
@@ -40,16 +41,13 @@ def quiet(outputs):
 @pytest.mark.parametrize("tied", [False, True])
 @torch.inference_mode()
 def test_an_instance_alone_gives_the_box_the_class_and_the_score_of_its_detection(outputs, tied):
-    """Also where all scores are equal, so that the boxes alone tell instances apart."""
     with seeded(1):
         logits = torch.randn_like(quiet(outputs)) if not tied else quiet(outputs) * 0
     count = 0
     for k, found in enumerate(detections(outputs, logits)):
         assert found["instances"].dtype == torch.int64 and found["instances"].shape == found["labels"].shape
         pairs = list(zip(found["instances"].tolist(), found["labels"].tolist(), strict=True))
-        columns = (found["labels"], found["scores"], *found["boxes"].T)
-        distinct = set(zip(*(column.tolist() for column in columns), strict=True))
-        assert len(set(pairs)) == len(distinct)  # boxes clipped to nothing at the edge may be equal
+        assert len(set(pairs)) == len(pairs)
         for j in torch.linspace(0, len(pairs) - 1, min(len(pairs), 6)).long().tolist():
             instance, label = pairs[j]
             alone = quiet(outputs)
