@@ -61,13 +61,15 @@ def map_batches(
         raise ConfigError("views: targets do not turn with the images; pass y or views, not both")
     if views is not None and not views:
         raise ConfigError("views: there is none; give functions of an image, or None")
-    if next(network.parameters()).device.type == "cpu":
+    device = next(network.parameters()).device
+    if device.type == "cpu":
         warn_of_waiting(torch.get_num_threads())
     loader = DataLoader(
         PoolImages(X, read),
         batch_size,
         collate_fn=list,
         num_workers=num_workers,
+        pin_memory=device.type == "cuda",
         generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
     )
     padded_size = network.detector.padded_size

@@ -3,6 +3,7 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -85,38 +86,51 @@ def ssd_augmented(image: Tensor, target: dict | None, seed: tuple[int, ...]) -> 
 
 
 class AugmentedImages(Dataset):
-    """Training images as a step sees them: item ``(step, i)`` is image i, changed in a way of this step's own."""
+    """Training images as a step sees them: item ``(stage, step, i)`` is image i, changed in a way of that step."""
 
     def __init__(self, images: TrainingImages, augmentation: str, seed: tuple[int, ...]):
         self.images, self.augmentation, self.seed = images, augmentation, seed
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, dict | None]:
-        image, target = self.images[item[1]]
-        return ssd_augmented(image, target, (*self.seed, *item)) if self.augmentation == "ssd" else (image, target)
+    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, dict | None]:
+        stage, step, index = item
+        image, target = self.images[index]
+        if self.augmentation == "ssd":
+            return ssd_augmented(image, target, (*self.seed, stage, 2, step, index))
+        return image, target
 
 
 def load_batches(
-    images: TrainingImages, stage, skip: int, settings, seed: tuple[int, ...]
+    images: TrainingImages, stages, start: int, settings, seed: tuple[int, ...], pin_memory: bool = False
 ) -> Iterator[tuple[list[Tensor], list[dict] | None]]:
-    """Yield a stage's batches ``(images, targets)`` from step `skip` on; targets are ``None`` for unlabelled images."""
-    labeled = _shuffled(len(images.labeled), settings.batch_size, (*seed, 0))
-    unlabeled = _shuffled(len(images.unlabeled), settings.batch_size, (*seed, 1))
-    batches = []
-    for step in range(stage.steps):
-        if stage.alternates and step % 2:
-            batches.append([len(images.labeled) + index for index in next(unlabeled)])
-        else:
-            batches.append(next(labeled))
-    steps = [[(step, index) for index in batch] for step, batch in enumerate(batches)]
+    """Yield the batches ``(images, targets)`` of all stages in turn, from step `start` on.
+
+    Targets are ``None`` for unlabelled images. Processes that read images go on from one stage to the next.
+    """
     return iter(
         DataLoader(
-            AugmentedImages(images, settings.augmentation, (*seed, 2)),
-            batch_sampler=steps[skip:],
+            AugmentedImages(images, settings.augmentation, seed),
+            batch_sampler=islice(_batches(images, stages, settings.batch_size, seed), start, None),
             collate_fn=_collate,
             num_workers=settings.num_workers,
+            pin_memory=pin_memory,
             generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
         )
     )
+
+
+def _batches(
+    images: TrainingImages, stages, batch_size: int, seed: tuple[int, ...]
+) -> Iterator[list[tuple[int, int, int]]]:
+    """Yield the items of `AugmentedImages` that each step sees."""
+    for number, stage in enumerate(stages):
+        labeled = _shuffled(len(images.labeled), batch_size, (*seed, number, 0))
+        unlabeled = _shuffled(len(images.unlabeled), batch_size, (*seed, number, 1))
+        for step in range(stage.steps):
+            if stage.alternates and step % 2:
+                batch = [len(images.labeled) + index for index in next(unlabeled)]
+            else:
+                batch = next(labeled)
+            yield [(number, step, index) for index in batch]
 
 
 def _shuffled(count: int, batch_size: int, seed: tuple[int, ...]) -> Iterator[list[int]]:

@@ -6,6 +6,7 @@ training that was cut off goes on from its last checkpoint to the same result, o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,7 @@ def train(
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = new_optimizer(trainable, settings)
     start, means = checkpoint.restore(network, optimizer) if checkpoint else (0, {})
+    batches = load_batches(images, stages, start, settings, (seed, 0), pin_memory=device.type == "cuda")
     warm_from = 0  # the step with which the warm-up began
     with unchanged_random_state(device):
         for number, stage in enumerate(stages):
@@ -76,9 +78,8 @@ def train(
                 if stage.fresh_optimizer:
                     optimizer = new_optimizer(trainable, settings)
             training.begin(network, stage, trainable)
-            batches = load_batches(images, stage, done, settings, (seed, 0, number))
             waiting = StepLosses(device)
-            for step, (inputs, targets) in enumerate(batches, start=begin + done):
+            for step, (inputs, targets) in enumerate(islice(batches, stage.steps - done), start=begin + done):
                 seed_torch((seed, step), device)  # as no other step, nor one of a neighbouring seed
                 set_learning_rate(optimizer, settings, step - warm_from, step / total)
                 inputs, targets = augment(inputs, targets, settings.horizontal_flip, (seed, 1, step), device)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import chain, pairwise
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -69,6 +70,15 @@ def test_a_stage_is_shuffled_otherwise_than_the_one_before():
     batches = watch()[0].batches
     first, second = ([int(image[0, 0, 1]) for image in chain(*batches[k : k + 6])] for k in (0, 6))
     assert sorted(first) == sorted(second) and first != second
+
+
+def test_processes_that_read_images_go_on_from_stage_to_stage_and_end_with_the_training():
+    readers = []
+    alone, _ = watch()
+    training, _ = watch(num_workers=1, on_step=lambda event: readers.append(tuple(active_children())))
+    assert len(set(readers)) == 1 and len(readers[0]) == 1
+    assert not readers[0][0].is_alive()
+    assert all(torch.equal(*pair) for pair in zip(chain(*alone.batches), chain(*training.batches), strict=True))
 
 
 def test_images_are_mirrored_by_the_seed_and_otherwise_in_every_step():
