@@ -1,11 +1,13 @@
 """Selection by the entropy of the class scores."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from miaod_plugin.detectors.network import InstanceOutputs
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.parameters import RandomState, check_arguments
 from miaod_plugin.query import QueryStrategy
@@ -47,8 +49,11 @@ class EntropySampling(QueryStrategy):
     def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return the aggregated entropy of each image in nats, ``(n,)``."""
         check_arguments(type(self), self.get_params())
-        reducer = self._detection_entropy if self.over == "detections" else self._instance_entropy
-        return estimator.map_pool(X, {"entropy": reducer})["entropy"]
+        return estimator.map_pool(X, {"entropy": self.reducer()})["entropy"]
+
+    def reducer(self) -> Callable[[InstanceOutputs], Tensor]:
+        """Return what computes the entropy of each image of a batch, ``(B,)``, in a pass over a pool."""
+        return self._detection_entropy if self.over == "detections" else self._instance_entropy
 
     def _detection_entropy(self, outputs) -> Tensor:
         images = [binary_entropy(detections["scores"]) for detections in outputs.detections]

@@ -14,6 +14,7 @@ from miaod_plugin.strategies import MIAODSampling
 
 from .coreset import coreset
 from .measure import Comparison, show, side_by_side
+from .scoring import scoring_passes
 from .training import training_steps
 
 
@@ -69,6 +70,7 @@ def everything() -> Iterator[Comparison]:
     """Yield all comparisons."""
     yield losses()
     yield scoring()
+    yield from scoring_passes()
     yield from coreset()
     yield from training_steps()
 

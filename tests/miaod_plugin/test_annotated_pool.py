@@ -69,7 +69,7 @@ def test_detections_of_annotated_images_are_those_of_a_pass_without_targets(name
     estimator = detector(name)
     found = estimator.map_pool(DATA.X, {"found": lambda outputs: outputs.detections}, y=DATA.y)["found"]
     for one, other in zip(found, estimator.predict(DATA.X), strict=True):
-        assert all(np.array_equal(one[key], other[key]) for key in one)
+        assert all(np.array_equal(one[key], other[key]) for key in other)
 
 
 def test_the_views_of_an_image_pass_side_by_side_and_alone(tmp_path):
