@@ -85,7 +85,7 @@ class MIAOD(Training):
 
     def adversarial_plan(self, n_labeled: int, n_unlabeled: int, batch_size: int, max_steps: int | None) -> list[Stage]:
         """Return the plan with unlabelled images without the label-set training that it begins with."""
-        stages = MIAOD.plan(self, n_labeled, n_unlabeled, batch_size, max_steps)
+        stages = self.plan(n_labeled, n_unlabeled, batch_size, max_steps)
         return [*dropwhile(lambda stage: stage.kind == "label", stages)]
 
     def _schedule(self) -> list[Stage]:
@@ -121,6 +121,3 @@ class LabelSet(MIAOD):
     """
 
     uses_unlabeled = False
-
-    def plan(self, n_labeled: int, n_unlabeled: int, batch_size: int, max_steps: int | None) -> list[Stage]:
-        return super().plan(n_labeled, 0, batch_size, max_steps)
