@@ -126,6 +126,19 @@ def test_entropy_of_instances_counts_every_anchor_and_class(detector):
     np.testing.assert_allclose(utilities, expected, rtol=1e-3)
 
 
+def test_entropy_of_instances_leaves_padding_out(detector):
+    X = np.ascontiguousarray(DATA.X[6:, :, :40])  # padded to 64 x 64
+    p = detector.map_pool(X, {"p": lambda outputs: torch.cat(outputs.heads[0], dim=1).sigmoid()})["p"]
+    on_image = []
+    for stride in (8, 16, 32):
+        columns = (np.arange(64 // stride) + 0.5) * stride < 40
+        on_image.append(np.repeat(np.tile(columns, 64 // stride), 6))  # six anchors in each cell, row by row
+    p = p[:, np.concatenate(on_image)].astype(np.float64)
+    expected = shannon_entropy(np.stack([p, 1 - p]), axis=0).sum(axis=2).sum(axis=1)
+    utilities = EntropySampling(over="instances", aggregate="sum").utilities(detector, X)
+    np.testing.assert_allclose(utilities, expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

@@ -57,6 +57,12 @@ def test_losses_equal_torchvision_s(images):
     torch.testing.assert_close(outputs.loss["box_regression"], expected["bbox_regression"])
 
 
+def test_retinanet_tiny_reads_pixels_with_mean_a_half_and_deviation_a_quarter(images):
+    detector, image = retinanet_tiny(2).eval(), images[0][:, :64, :64]
+    expected = detector.retinanet.backbone(((image - 0.5) * 4)[None])
+    torch.testing.assert_close(detector.features([image]).maps, list(expected.values()))
+
+
 def test_the_classification_loss_is_the_mean_over_the_classifiers(images):
     torch.manual_seed(0)
     network = DetectionNetwork(small_mobilenet(), adversarial=True)

@@ -7,6 +7,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 import torch
+from tiny_detectors import TINY_OPTIONS
 
 from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes
@@ -15,6 +16,7 @@ from miaod_plugin.detectors.retinanet import retinanet_tiny
 from miaod_plugin.errors import TrainingError
 from miaod_plugin.mil.objective import unlabeled_losses
 from miaod_plugin.mil.options import miaod_options
+from miaod_plugin.registry import DETECTORS, find
 from miaod_plugin.training.base import Stage, in_steps
 from miaod_plugin.training.batches import TrainingImages, load_batches
 from miaod_plugin.training.loop import Settings, train
@@ -40,9 +42,9 @@ def stage_of(kind, steps):
     return Stage(kind, steps, alternates=kind != "label")
 
 
-def run_round(kind, mode="improved"):
+def run_round(kind, mode="improved", detector=retinanet_tiny, **options):
     torch.manual_seed(0)
-    network = DetectionNetwork(retinanet_tiny(5), adversarial=True, background=mode == "improved")
+    network = DetectionNetwork(detector(5, **options), adversarial=True, background=mode == "improved")
     before = copy.deepcopy(network.state_dict())
     images = TrainingImages(DATA.X[:4], DATA.y[:4], DATA.X[4:])
     train(MIAOD(mode=mode), network, [stage_of(kind, 4)], images, SETTINGS, seed=0)
@@ -55,6 +57,20 @@ def test_each_round_moves_its_own_parts_and_leaves_the_rest_bit_identical(mode):
     assert run_round("label", mode) == {"detector", "classifiers", "mil_head"}
     assert run_round("min", mode) == {"detector", "mil_head"}
     assert run_round("max", mode) == {"classifiers"}
+
+
+@pytest.mark.parametrize("kind", ["min", "max"])
+def test_statistics_of_what_does_not_train_in_a_round_stand_still_too(kind):
+    name = "ssdlite320_mobilenet_v3_large"  # its classifiers have BatchNorm
+    moved = run_round(kind, detector=find(DETECTORS, name), **TINY_OPTIONS[name])
+    assert moved == ({"detector", "mil_head"} if kind == "min" else {"classifiers"})
+
+
+@pytest.mark.parametrize(("mode", "fresh"), [("improved", False), ("faithful", True)])
+def test_every_round_begins_with_a_fresh_optimiser_unless_it_is_kept(mode, fresh):
+    assert {stage.fresh_optimizer for stage in MIAOD(mode=mode).plan(8, 8, 2, None)} == {fresh}
+    kept = MIAOD(mode=mode, options={"keep_optimizer": fresh}).plan(8, 8, 2, None)
+    assert {stage.fresh_optimizer for stage in kept} == {not fresh}
 
 
 def test_the_adversarial_losses_drive_the_classifiers_apart_and_together():

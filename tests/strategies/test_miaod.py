@@ -90,6 +90,12 @@ def test_a_detector_that_saw_no_unlabelled_image_is_adapted_to_the_pool_without_
     np.testing.assert_array_equal(adapted, expected[indices])
 
 
+def test_a_detector_that_saw_unlabelled_images_is_asked_as_it_is():
+    estimator = detector().fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    as_it_is = MIAODSampling(adapt=False).query(estimator, DATA.X[4:], 6)
+    np.testing.assert_array_equal(MIAODSampling(adapt=True).query(estimator, DATA.X[4:], 6), as_it_is)
+
+
 def test_adapting_goes_through_the_adversarial_rounds():
     estimator = detector().fit(DATA.X[:4], DATA.y[:4])
     adapted = adapted_to(estimator, DATA.X[4:])
