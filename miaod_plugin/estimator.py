@@ -13,6 +13,7 @@ from . import model_file
 from .data.image_sets import check_images
 from .detectors.factory import build_detector
 from .detectors.network import DetectionNetwork
+from .detectors.precision import set_precision
 from .devices import chosen_device
 from .fitted import FittedDetector
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments
@@ -77,6 +78,9 @@ class ObjectDetector(FittedDetector):
     cache_bytes : int
         Bytes of images that are kept decoded, at most; those beyond, or for which the disk has no room, are decoded
         each time.
+    precision : {"float32", "bf16"}
+        Compute backbones and the convolutions of heads in bfloat16, several times as fast on GPUs and on CPUs with AMX,
+        in training and afterwards. Parameters, the last layers, anchors and losses are float32 in any case.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..., or ``"auto"``: a GPU if there is one.
     random_state : int or None
@@ -140,6 +144,7 @@ class ObjectDetector(FittedDetector):
         num_workers: Annotated[int, Whole(0, 256)] = 0,
         cache: str | PathLike | None = None,
         cache_bytes: Annotated[int, Whole(0, 2**60)] = 4_000_000_000,
+        precision: Literal["float32", "bf16"] = "float32",
         device: str | torch.device = "auto",
         random_state: RandomState = None,
         checkpoint: str | PathLike | None = None,
@@ -166,6 +171,7 @@ class ObjectDetector(FittedDetector):
         self.num_workers = num_workers
         self.cache = cache
         self.cache_bytes = cache_bytes
+        self.precision = precision
         self.device = device
         self.random_state = random_state
         self.checkpoint = checkpoint
@@ -274,7 +280,9 @@ class ObjectDetector(FittedDetector):
 
     def _build_network(self) -> DetectionNetwork:
         detector = build_detector(self.detector, self.detector_options, len(self.classes_))
-        return self.training_.build(detector)
+        network = self.training_.build(detector)
+        set_precision(network, self.precision)
+        return network
 
     def _train(self, X, y, unlabeled, stages: list[Stage], seed: int) -> None:
         names = Settings.__dataclass_fields__

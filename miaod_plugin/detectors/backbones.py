@@ -27,6 +27,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from ..errors import ConfigError, shown
 from .frozen_norm import fold_frozen_norms
+from .precision import HalfPrecision
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _with_fixed_statistics(norm: nn.BatchNorm2d) -> FixedStatisticsBatchNorm2d:
     return fixed.eval()
 
 
-class TinyBackbone(nn.Module):
+class TinyBackbone(HalfPrecision):
     """A small convolutional network with a pyramid of strides 8, 16 and 32, trained in seconds on a CPU."""
 
     def __init__(self, width: int = 16, out_channels: int = 64):

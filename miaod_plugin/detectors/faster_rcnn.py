@@ -15,6 +15,7 @@ from .base import Detector, Features, average_inside
 from .options import Classes, HeadFeatures, Proposals
 from .photographs import Photographs, takes_photographs
 from .postprocessing import all_above, clipped, finished
+from .precision import HalfPrecision, HalfSequential
 from .torchvision_parts import (
     background_first,
     count_from_one,
@@ -73,10 +74,11 @@ class FasterRCNNDetector(Detector):
         predictor = FastRCNNPredictor(head_features, num_classes + 1)
         self.rcnn = FasterRCNN(
             backbone,
-            box_head=TwoMLPHead(backbone.out_channels * 7**2, head_features),
+            box_head=HalfBoxHead(backbone.out_channels * 7**2, head_features),
             box_predictor=nn.Identity(),  # the network's classifiers and the next line take its place
             **faster_rcnn,
         )
+        self.rcnn.rpn.head.conv = HalfSequential(*self.rcnn.rpn.head.conv)
         self.box_predictor = predictor.bbox_pred
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> ProposalFeatures:
@@ -142,6 +144,10 @@ class FasterRCNNDetector(Detector):
 
     def embeddings(self, features: ProposalFeatures) -> Tensor:
         return torch.cat([average_inside(level, features) for level in features.pyramid], dim=1)
+
+
+class HalfBoxHead(HalfPrecision, TwoMLPHead):
+    """torchvision's box head, which may compute in half precision."""
 
 
 class ProposalClassifier(nn.Module):

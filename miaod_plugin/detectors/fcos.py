@@ -9,6 +9,7 @@ from .base import Detector, Features
 from .options import Classes, HeadConvs
 from .photographs import GroupedPhotographs, takes_photographs
 from .postprocessing import best_of_levels, clipped, finished
+from .precision import HalfSequential
 from .retinanet import POSTPROCESSING
 from .torchvision_parts import (
     Anchors,
@@ -42,6 +43,7 @@ class FCOSDetector(Detector):
         self.num_classes = num_classes
         self.head_convs = head_convs
         head = FCOSHead(backbone.out_channels, 1, num_classes, head_convs)
+        head.regression_head.conv = HalfSequential(*head.regression_head.conv)
         head.classification_head = nn.Identity()  # the network's classifiers take its place
         self.fcos = FCOS(backbone, num_classes, head=head, **fcos)
         self._anchors = Anchors(self.fcos.anchor_generator)
@@ -55,6 +57,7 @@ class FCOSDetector(Detector):
 
     def build_classifier(self, num_classes: int) -> nn.Module:
         head = FCOSClassificationHead(self.fcos.backbone.out_channels, 1, num_classes, self.head_convs)
+        head.conv = HalfSequential(*head.conv)
         return LevelClassifier(head, [1] * len(self.fcos.anchor_generator.sizes))
 
     def box_outputs(self, features: Features) -> Tensor:

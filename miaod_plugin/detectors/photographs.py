@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields
 from functools import wraps
 
 from torch import nn
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from ..parameters import checked
 from .backbones import BACKBONES, BATCH_NORMS, build_body
 from .options import BatchNorm, Channels, GroupedChannels, ImageMean, ImageStd, Pixels, PyramidStages, Weights
+from .precision import HalfPyramid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,11 +52,11 @@ class Photographs:
         """The keyword arguments that torchvision's detectors make their transform from."""
         return {name: getattr(self, name) for name in ("min_size", "max_size", "image_mean", "image_std")}
 
-    def pyramid(self, backbone: str) -> BackboneWithFPN:
+    def pyramid(self, backbone: str) -> HalfPyramid:
         """Return a feature pyramid on all layers of a backbone, and one more level by pooling (Faster R-CNN)."""
         return self._pyramid(self._body(backbone), BACKBONES[backbone].layers, BACKBONES[backbone].channels)
 
-    def retina_pyramid(self, backbone: str, p6_from: str = "pyramid") -> BackboneWithFPN:
+    def retina_pyramid(self, backbone: str, p6_from: str = "pyramid") -> HalfPyramid:
         """Return a feature pyramid on the layers of stride 8, 16, 32, with two extra levels: P3 to P7 (RetinaNet).
 
         The first extra level, P6, is made from the pyramid's coarsest level, or with ``p6_from="backbone"`` from the
@@ -71,9 +71,9 @@ class Photographs:
     def _body(self, backbone: str) -> nn.Module:
         return build_body(backbone, self.weights, self.frozen_stages, norm_layer=BATCH_NORMS[self.batch_norm])
 
-    def _pyramid(self, body: nn.Module, layers: tuple[str, ...], channels: tuple[int, ...], **more) -> BackboneWithFPN:
+    def _pyramid(self, body: nn.Module, layers: tuple[str, ...], channels: tuple[int, ...], **more) -> HalfPyramid:
         names = {layer: str(number) for number, layer in enumerate(layers)}
-        return BackboneWithFPN(body, names, list(channels), self.fpn_channels, **more)
+        return HalfPyramid(body, names, list(channels), self.fpn_channels, **more)
 
 
 @dataclass(frozen=True)

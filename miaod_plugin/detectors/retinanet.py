@@ -17,6 +17,7 @@ from .matching import Positives, box_loss, focal_loss, match_anchors
 from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf
 from .photographs import Photographs, takes_photographs
 from .postprocessing import best_of_levels, clipped, finished
+from .precision import HalfSequential
 from .torchvision_parts import Anchors, AsIs, grid_features, padded_size
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
@@ -53,7 +54,7 @@ class RetinaNetDetector(Detector):
         self.head_convs = head_convs
         anchors = retinanet["anchor_generator"]
         head = RetinaNetHead(backbone.out_channels, anchors.num_anchors_per_location()[0], num_classes)
-        head.regression_head.conv = head.regression_head.conv[:head_convs]
+        head.regression_head.conv = HalfSequential(*head.regression_head.conv[:head_convs])
         head.classification_head = nn.Identity()  # the network's classifiers take its place
         self.retinanet = RetinaNet(backbone, num_classes, head=head, **retinanet)
         self.anchors_per_cell = anchors.num_anchors_per_location()[0]
@@ -106,7 +107,7 @@ class RetinaNetClassifier(nn.Module):
         layers = []
         for _ in range(convs):
             layers += [nn.Conv2d(in_channels, in_channels, 3, padding=1), nn.ReLU(inplace=True)]
-        self.conv = nn.Sequential(*layers)
+        self.conv = HalfSequential(*layers)
         self.class_logits = nn.Conv2d(in_channels, anchors_per_cell * num_classes, 3, padding=1)
         self.num_classes = num_classes
         for layer in self.modules():

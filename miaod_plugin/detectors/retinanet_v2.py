@@ -9,6 +9,7 @@ from .base import Features
 from .matching import Positives
 from .options import Classes, HeadConvs
 from .photographs import GroupedPhotographs, takes_photographs
+from .precision import HalfSequential
 from .retinanet import POSTPROCESSING, RetinaNetDetector, pyramid_anchors
 from .torchvision_parts import LevelClassifier, anchors_of_images
 
@@ -21,14 +22,14 @@ class RetinaNetV2Detector(RetinaNetDetector):
     def __init__(self, backbone: nn.Module, num_classes: int, head_convs: int = 4, **retinanet):
         super().__init__(backbone, num_classes, head_convs, **retinanet)
         head = RetinaNetRegressionHead(backbone.out_channels, self.anchors_per_cell, norm_layer=GROUP_NORM)
-        head.conv = head.conv[:head_convs]
+        head.conv = HalfSequential(*head.conv[:head_convs])
         head._loss_type = "giou"  # torchvision's own way to choose it
         self.retinanet.head.regression_head = head
 
     def build_classifier(self, num_classes: int) -> nn.Module:
         channels = self.retinanet.backbone.out_channels
         head = RetinaNetClassificationHead(channels, self.anchors_per_cell, num_classes, norm_layer=GROUP_NORM)
-        head.conv = head.conv[: self.head_convs]
+        head.conv = HalfSequential(*head.conv[: self.head_convs])
         return LevelClassifier(head, self.retinanet.anchor_generator.num_anchors_per_location())
 
     def _box_loss(self, boxes: Tensor, features: Features, matches: Tensor, positives: Positives) -> Tensor:

@@ -23,6 +23,7 @@ from .backbones import BACKBONES, build_body
 from .base import Detector, Features
 from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
 from .postprocessing import best_of_classes, clipped, finished
+from .precision import HalfPrecision
 from .torchvision_parts import (
     Anchors,
     LevelClassifier,
@@ -113,6 +114,14 @@ class SSDDetector(Detector):
         return finished(found, decoded, features, ssd.nms_thresh, ssd.detections_per_img)
 
 
+class HalfVGG(HalfPrecision, SSDFeatureExtractorVGG):
+    """torchvision's VGG for SSD, which may compute in half precision."""
+
+
+class HalfMobileNet(HalfPrecision, SSDLiteFeatureExtractorMobileNet):
+    """torchvision's MobileNet for SSDLite, which may compute in half precision."""
+
+
 class CellBatchNorm(nn.BatchNorm2d):
     """BatchNorm that lets a single cell of a single image pass by the running statistics, which it cannot add to."""
 
@@ -150,7 +159,7 @@ def ssd300_vgg16(
         Sides of the default boxes of each map, and of one beyond, as shares of the image.
     """
     weights = "IMAGENET1K_FEATURES" if weights == "DEFAULT" else weights
-    backbone = SSDFeatureExtractorVGG(build_body("vgg16", weights, frozen_stages), highres=False)
+    backbone = HalfVGG(build_body("vgg16", weights, frozen_stages), highres=False)
     ratios, steps = [[2], [2, 3], [2, 3], [2, 3], [2], [2]], [8, 16, 32, 64, 100, 300]
     if size < SMALLEST_SSD300:
         backbone.extra, ratios, steps = backbone.extra[:-2], ratios[:-2], steps[:-2]
@@ -203,7 +212,7 @@ def ssdlite320_mobilenet_v3_large(
     options = {"norm_layer": norm_layer, "reduced_tail": reduced_tail}
     body = build_body("mobilenet_v3_large", weights, frozen_stages, **options)
     return SSDDetector(
-        SSDLiteFeatureExtractorMobileNet(body, 13, norm_layer),
+        HalfMobileNet(body, 13, norm_layer),
         num_classes,
         partial(SSDLiteHead, norm_layer=norm_layer),
         partial(SSDLiteClassificationHead, norm_layer=norm_layer),
