@@ -28,7 +28,7 @@ class FoldedBatchNorm2d(FrozenBatchNorm2d):
             with torch.inference_mode(False), torch.no_grad():  # training may come to need what scoring made
                 scale = self.weight * (self.running_var + self.eps).rsqrt()
                 shift = self.bias - self.running_mean * scale
-            self._made = _Made(scale, shift, buffers, [buffer._version for buffer in buffers])
+            self._made = _Made(scale, shift, buffers, _versions(buffers))
         return self._made.scale, self._made.shift
 
 
@@ -39,11 +39,16 @@ class _Made:
     scale: Tensor
     shift: Tensor
     buffers: tuple[Tensor, ...]
-    versions: list[int]
+    versions: list[int | object]
 
     def still_of(self, buffers: tuple[Tensor, ...]) -> bool:
         same = all(old is new for old, new in zip(self.buffers, buffers, strict=True))
-        return same and self.versions == [buffer._version for buffer in buffers]
+        return same and self.versions == _versions(buffers)
+
+
+def _versions(buffers: tuple[Tensor, ...]) -> list[int | object]:
+    """Return how often buffers were written to; where torch does not count, in inference mode, something new."""
+    return [object() if buffer.is_inference() else buffer._version for buffer in buffers]
 
 
 class NormedConv2d(nn.Conv2d):

@@ -115,7 +115,8 @@ def test_matching_counts_an_overlap_of_exactly_a_threshold_and_the_first_of_equa
 
 def test_anchors_between_the_thresholds_add_nothing_to_the_focal_loss():
     targets = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
-    loss = matching.focal_loss(torch.zeros(1, 2, 1), torch.tensor([[-1, -2]]), targets)
+    matches = torch.tensor([[-1, -2]])
+    loss = matching.focal_loss(torch.zeros(1, 2, 1), matches, matching.Positives.of(matches, targets))
     assert loss.item() == pytest.approx(0.75 * 0.5**2 * np.log(2))  # of the background alone
 
 

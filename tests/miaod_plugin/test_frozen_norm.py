@@ -80,3 +80,13 @@ def test_training_goes_on_after_scoring_in_inference_mode(networks):
     with torch.inference_mode():
         folded(IMAGES)
     assert all(gradient.isfinite().all() for gradient in outputs_and_gradients(folded))
+
+
+def test_a_network_that_was_built_in_inference_mode_gives_the_same():
+    with torch.inference_mode():
+        plain = with_statistics(resnet50(norm_layer=FrozenBatchNorm2d))
+        folded = copy.deepcopy(plain)
+        fold_frozen_norms(folded)
+        for _ in range(2):  # other norms after the first use
+            assert_close([folded(IMAGES)], [plain(IMAGES)], 1e-5)
+            folded.load_state_dict(with_statistics(plain).state_dict())
