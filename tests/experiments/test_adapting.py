@@ -68,6 +68,7 @@ def test_diagnose_asks_a_strategy_that_adapts_after_its_adversarial_rounds(adapt
     rows = list(diagnose(*adapting, arms=["as-it-is"]))
     assert [row["strategy"] for row in rows] == ["miaod {'adapt': True}", "miaod"]
     assert rows[0]["loss"] != rows[1]["loss"]
+    assert {row["cycle"] for row in rows} == {1}, "the last one that ends in a query"
 
 
 def test_the_plan_counts_the_optimiser_steps_of_queries(tmp_path):

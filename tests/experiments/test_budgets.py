@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_experiment import run_tiny, untimed, write_experiment
 
 from miaod_plugin import LabelSet, ObjectDetector
+from miaod_plugin.baselines import EntropySampling
 from miaod_plugin.cli.app import app
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.config.schema import load_config
@@ -143,3 +144,27 @@ def test_a_query_passes_over_the_pool_once_however_cheap_the_images_are(tmp_path
         picked = [train.ids.tolist().index(row["id"]) for row in csv.DictReader(file)]
     assert 30 <= costs[picked].sum() < 30 + costs[picked[-1]], "the image that reaches the budget is the last"
     assert len(picked) > 30 / costs[labelled].mean()
+
+
+def test_a_query_takes_the_best_of_the_pool_until_the_next_budget_is_reached_exactly_or_overshot(tmp_path):
+    annotation = {"unit": "seconds", "per_image": 2, "per_box": 1}
+    train, test = load_data(load_config(write_experiment(tmp_path)))
+    costs = np.array([2 + len(target["labels"]) for target in train.y])
+    labelled, spent = np.array([11, 0, 5]), int(costs[[11, 0, 5]].sum())
+    pool = np.array([row for row in range(len(train)) if row not in labelled])
+    estimator = ObjectDetector("retinanet_tiny", train.classes, max_steps=3, random_state=0)
+    estimator.fit(train.X[labelled], train.y[labelled])
+    utilities = EntropySampling(over="instances").utilities(estimator, train.X[pool])
+    best = pool[np.argsort(-utilities, kind="stable")]
+    third = int(costs[best[:3]].sum())
+    for to_spend, n_picked in ((third - 1, 3), (third, 3), (third + 1, 4)):
+        arm = {"training": "supervised", "strategy": "entropy", "options": {"over": "instances"}, "name": "arm"}
+        changes = {"arms": [arm], "budgets": [spent, spent + to_spend], "budget": annotation}
+        config = load_config(write_experiment(tmp_path, **changes))
+        run = Run(config, tmp_path / "runs")
+        cell = Cell(0, 0, run.trainings["arm"], "arm")
+        query(Experiment(config, run, train, test), cell, estimator, labelled, lambda *_: None)
+        with open(run.folder(cell) / "selected.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["id"] for row in rows] == train.ids[best[:n_picked]].tolist()
+        assert [float(row["utility"]) for row in rows] == sorted(utilities, reverse=True)[:n_picked]

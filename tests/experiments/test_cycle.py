@@ -6,10 +6,10 @@ from tiny_experiment import TINY, write_experiment
 from miaod_plugin.experiments.config.sampling import random_state
 from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.experiments.config.trainings import load_estimator
-from miaod_plugin.experiments.cycle.cycle import Experiment, run_cycle
+from miaod_plugin.experiments.cycle.cycle import Experiment, average_precision, run_cycle
 from miaod_plugin.experiments.store.datasets import load_data
 from miaod_plugin.experiments.store.layout import Run
-from miaod_plugin.metrics import voc_average_precision
+from miaod_plugin.metrics import coco_average_precision, voc_average_precision
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +48,20 @@ def test_the_score_of_a_cell_is_that_of_its_model_on_the_test_images(begun):
     expected = voc_average_precision(model.predict(test.X), test.y, 3, method="area")
     assert metrics["ap50"] == expected["map"] > 0.05
     assert metrics["per_class"] == dict(zip(test.classes, expected["per_class"], strict=True))
+
+
+def test_every_metric_is_computed_its_own_way(begun):
+    experiment, shared, _ = begun
+    model = load_estimator(experiment.config, experiment.run.folder(shared) / "model.safetensors")
+    test, found = experiment.test, {}
+    predictions = model.predict(test.X)
+    for metric in ("voc_area", "voc_11point", "coco"):
+        found[metric] = average_precision(model, test, metric)
+    for method in ("area", "11point"):
+        expected = voc_average_precision(predictions, test.y, 3, method=method)
+        per_class = dict(zip(test.classes, expected["per_class"], strict=True))
+        assert found[f"voc_{method}"] == {"ap50": expected["map"], "per_class": per_class}
+    expected = coco_average_precision(predictions, test.y, 3)
+    assert found["coco"]["per_class"] == dict(zip(test.classes, expected["per_class"], strict=True))
+    assert (found["coco"]["ap50"], found["coco"]["ap"]) == (expected["ap50"], expected["ap"])
+    assert len({found[metric]["ap50"] for metric in found} | {found["coco"]["ap"]}) == 4

@@ -28,7 +28,7 @@ from miaod_plugin.experiments.report.diagnosis import write_diagnosis
 from miaod_plugin.experiments.report.page import write_report
 from miaod_plugin.experiments.report.results import collect, write_results
 from miaod_plugin.experiments.store.layout import Cell, Run, open_run
-from miaod_plugin.experiments.store.records import read_record, survey
+from miaod_plugin.experiments.store.records import read_record, survey, training_done
 
 
 @pytest.mark.parametrize("kind", [*CONTENTS, *PLACES])
@@ -147,6 +147,8 @@ CELL = Cell(1, 1, "supervised", "supervised+random")
         ({"seed": 0}, "metrics.json: seed: 0, but this cell has 1"),
         ({"arm": "supervised+entropy"}, "metrics.json: arm: 'supervised+entropy', but this cell has"),
         ({"cycle": 2}, "metrics.json: cycle: 2, but this cell has 1"),
+        ({"training": "miaod"}, "metrics.json: training: 'miaod', but this cell has 'supervised'"),
+        ({"budget": 8}, "metrics.json: budget: 8, but this cell has 7"),
         ({"images": 8}, "metrics.json: images: 8, but this cell has 7"),
         ({"boxes": 10**400}, "metrics.json: boxes: "),
         ({"train_seconds": -1.0}, "metrics.json: train_seconds: -1.0: "),
@@ -161,6 +163,21 @@ def test_metrics_are_checked_where_no_checksum_vouches_for_them(copied, change, 
     with pytest.raises(DataError) as refused:
         read_record(open_run(copied), CELL)
     assert named in str(refused.value)
+
+
+def test_a_cell_that_is_scored_by_coco_s_average_precision_has_one(copied):
+    coco = load_config(write_experiment(copied.parent, evaluation={"metric": "coco"}))
+    with pytest.raises(DataError, match=r"metrics\.json: ap: missing, though the experiment is scored by it"):
+        read_record(Run(coco, copied.parent), CELL)
+
+
+@pytest.mark.parametrize("change", [{}, {"training": "miaod"}, {"seed": 0}, {"cycle": 2}, {"steps": -1}])
+def test_a_training_of_another_cell_is_not_done_where_no_checksum_vouches_for_it(copied, change):
+    without_checksums(copied)
+    path = copied / RANDOM / "cycle1" / "training.json"
+    done = json.loads(path.read_text()) | change
+    rewrite(path, done)
+    assert training_done(open_run(copied), CELL) == (None if change else done)
 
 
 @pytest.mark.parametrize(

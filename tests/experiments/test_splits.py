@@ -61,6 +61,11 @@ def test_split_files_name_the_images_that_are_drawn_without_them(tmp_path):
         assert read_split(file, train.ids).tolist() == drawn.tolist()
 
 
+def test_lines_of_a_split_file_may_be_in_any_order(tmp_path):
+    (tmp_path / "split.txt").write_text("# 3 of 4 images\n3\n1\ta\n4\n")
+    assert read_split(tmp_path / "split.txt", ids=["a", "b", "c", "d"]).tolist() == [0, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
