@@ -14,6 +14,7 @@ from miaod_plugin.strategies import MIAODSampling
 
 from .coreset import coreset
 from .measure import Comparison, show, side_by_side
+from .reading import reading
 from .scoring import scoring_passes
 from .training import training_steps
 
@@ -73,6 +74,7 @@ def everything() -> Iterator[Comparison]:
     yield from scoring_passes()
     yield from coreset()
     yield from training_steps()
+    yield from reading()
 
 
 def main() -> None:

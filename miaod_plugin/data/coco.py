@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, did_you_mean, shown
+from .collector import no_collection
 from .detection_data import DetectionData
 from .images import read_frames
 from .orientation import STORED, check_orientation
@@ -26,6 +27,7 @@ from .validation import (
 LAYOUT = "an annotations file (instances_SPLIT.json) and the folder of the images it names"
 
 
+@no_collection()
 def load_coco(
     annotations: str | Path,
     images: str | Path,

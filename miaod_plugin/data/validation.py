@@ -99,7 +99,7 @@ def warn_of_undecided(frames: Frames, told: np.ndarray, source: str | Path) -> N
         warnings.warn(
             f"{source}: {len(turned)} images are turned by their EXIF orientation; their boxes are taken to count on"
             f" {frames.orientation} pixels; pass orientation='stored' or orientation='upright'",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, did_you_mean, shown
+from .collector import no_collection
 from .detection_data import DetectionData
 from .images import IMAGE_SUFFIXES, read_frames
 from .orientation import STORED, check_orientation
@@ -46,6 +47,7 @@ class _Object(NamedTuple):
     difficult: bool
 
 
+@no_collection()
 def load_voc(
     root: str | Path,
     split: str = "trainval",
@@ -125,7 +127,7 @@ def load_voc(
         warnings.warn(
             f"{root}: the classes are those of split {shown(split)} alone, whose labels may be numbered otherwise than"
             " those of the training split; pass classes=data.classes of that split",
-            stacklevel=2,
+            stacklevel=3,
         )
     classes = check_class_names(classes if classes is not None else sorted({o.name for o in objects} - {""}), str(root))
     table = _box_table(objects, classes, one_based)
