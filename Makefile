@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-gpu lint bench docs clean
+.PHONY: demo test test-gpu lint bench bench-gpu docs clean
 
 # One marker file per state of pyproject.toml: the environment is built once and again only when it changes.
 $(VENV)/.installed: pyproject.toml
@@ -25,6 +25,9 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m miaod_plugin.experiments.benchmarks.bench
+
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python -m miaod_plugin.experiments.benchmarks.gpu
 
 docs: $(VENV)/.installed
 	$(BIN)/miaod config --markdown > docs/configuration.md

@@ -114,16 +114,20 @@ class PeerImages(Dataset):
         return image.float() / 255, {"boxes": boxes, "labels": torch.from_numpy(self.y[index]["labels"])}
 
 
-def peer_steps(model: nn.Module, X: np.ndarray, y: np.ndarray, batch_size: int) -> Iterator[None]:
+def peer_steps(
+    model: nn.Module, X: np.ndarray, y: np.ndarray, batch_size: int, device: str = "cpu", num_workers: int = 0
+) -> Iterator[None]:
     """Take a step of torchvision's reference training each time the next item is asked for."""
-    loader = DataLoader(PeerImages(X, y), batch_size, shuffle=True, collate_fn=list)
+    loader = DataLoader(PeerImages(X, y), batch_size, shuffle=True, collate_fn=list, num_workers=num_workers)
+    model.to(device)
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], LEARNING_RATE, 0.9, weight_decay=5e-4
     )
     model.train()
     while True:
         for items in loader:
-            losses = model([image for image, _ in items], [target for _, target in items])
+            targets = [{name: value.to(device) for name, value in target.items()} for _, target in items]
+            losses = model([image.to(device) for image, _ in items], targets)
             loss = sum(losses.values())
             {name: value.item() for name, value in losses.items()}  # for the log
             if not math.isfinite(loss.item()):
