@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LEAVE_FREE = 1 << 30  # bytes of a disk that are for models and reports, however large a cache may be
 
+PATIENCE = 10.0  # seconds for another process to write an image, before adding any is given up
+
 _BEGIN = b"miaod pixels 1\n\0"
 _HEADER = struct.Struct("<32sIII")  # key, height, width, checksum
 _logger = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ class PixelCache:
         if pixels is not None:
             return torch.from_numpy(pixels).permute(2, 0, 1)
         image = read_image(x)
-        self._add(key, image.permute(1, 2, 0).numpy())
+        self._add(key, np.ascontiguousarray(image.permute(1, 2, 0)))
         return image
 
     def _forget(self) -> None:
@@ -128,10 +130,10 @@ class PixelCache:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock", poll_interval=0.001), open(self.path, "ab+") as file:
+            with FileLock(f"{self.path}.lock", PATIENCE, poll_interval=0.001), open(self.path, "ab+") as file:
                 self._append(file, record, pixels)
         except OSError as error:
-            self._close(error.strerror or str(error))
+            self._close(error.strerror or str(error).rstrip("."))
 
     def _append(self, file: BinaryIO, record: _Record, pixels: np.ndarray) -> None:
         file.seek(0)
@@ -150,7 +152,8 @@ class PixelCache:
             self._close(f"less than {LEAVE_FREE >> 30} GiB of the disk is free")
             return
         file.truncate(end)  # what a killed process had begun to write
-        file.write(_HEADER.pack(*record) + pixels.tobytes())  # buffered: all of it, or an OSError
+        file.write(_HEADER.pack(*record))  # buffered: all of it, or an OSError
+        file.write(pixels)
         file.flush()
         self._look_further(file)
 
@@ -182,7 +185,7 @@ def pixel_cache(path: str, most_bytes: int) -> PixelCache:
 
 def _checksum(pixels: np.ndarray) -> int:
     """Return a CRC-32 of pixels and their shape."""
-    return zlib.crc32(np.ascontiguousarray(pixels), zlib.crc32(repr(pixels.shape).encode()))
+    return zlib.crc32(pixels, zlib.crc32(repr(pixels.shape).encode()))
 
 
 def _header(file: BinaryIO, offset: int) -> _Record | None:

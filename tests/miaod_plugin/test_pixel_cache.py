@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from image_files import image_files
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -178,6 +179,14 @@ def test_a_disk_that_is_full_is_said_once_and_images_are_decoded(tmp_path, caplo
     (line,) = caplog.messages
     assert line == f"{tmp_path}/cache: File too large; images that it does not hold are decoded each time"
     assert read_all(paths, PixelCache(tmp_path / "cache", 10**6)) == [0, 1, 2, 3]
+
+
+def test_a_process_that_holds_the_lock_for_ever_holds_up_nobody(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    paths, cache = png_files(tmp_path, 2), PixelCache(tmp_path / "cache", 10**6)
+    with FileLock(tmp_path / "cache.lock"), caplog.at_level(logging.WARNING, "miaod_plugin"):
+        assert read_all(paths, cache) == [0, 1]
+    assert len(caplog.messages) == 1 and "could not be acquired; images that" in caplog.messages[0]
 
 
 def test_the_last_of_a_disk_is_left_for_what_cannot_be_made_again(tmp_path, caplog, monkeypatch):
