@@ -39,6 +39,21 @@ def test_utilities_are_the_mean_of_the_largest_instance_uncertainties():
     np.testing.assert_allclose(default, by_hand(estimator, DATA.X[4:], int(np.ceil(0.1 * n_instances))), rtol=1e-4)
 
 
+@pytest.mark.parametrize("top_k", [5, 0.25, 10_000])
+def test_utilities_leave_padding_out(top_k):
+    X = np.ascontiguousarray(DATA.X[4:, :, :40])  # padded to 64 x 64
+    estimator = detector().fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    heads = {f"s{k}": lambda outputs, k=k: torch.cat(outputs.heads[k], dim=1).sigmoid() for k in (0, 1)}
+    s1, s2 = (scores.astype(np.float64) for scores in estimator.map_pool(X, heads).values())
+    # the cells whose centre is on the image, at strides 8, 16 and 32 row by row, with six anchors each
+    columns = [np.arange(stride / 2, 64, stride) < 40 for stride in (8, 16, 32)]
+    on_image = np.concatenate([np.repeat(np.tile(level, len(level)), 6) for level in columns])
+    uncertainties = np.sort(((s1 - s2) ** 2).mean(axis=2)[:, on_image], axis=1)[:, ::-1]
+    count = {5: 5, 0.25: np.ceil(0.25 * on_image.sum()), 10_000: on_image.sum()}[top_k]
+    expected = uncertainties[:, : int(count)].mean(axis=1)
+    np.testing.assert_allclose(MIAODSampling(top_k=top_k).utilities(estimator, X), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["improved", "faithful"])
 def test_utilities_by_weights_are_the_weighted_uncertainties(mode):
     estimator = detector(mode=mode).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
