@@ -1,7 +1,7 @@
-"""Anchor matching and losses over a whole batch at once.
+"""Anchor matching over a whole batch at once.
 
-The same numbers as torchvision's `Matcher` and RetinaNet losses, which loop over the images in Python; for small
-networks that loop costs as much as the network.
+The same numbers as torchvision's, which loops over the images in Python; for small networks that loop costs as much as
+the network.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.models.detection._utils import BoxCoder, Matcher, encode_boxes
-from torchvision.ops import box_iou, sigmoid_focal_loss
+from torchvision.models.detection._utils import Matcher
+from torchvision.ops import box_iou
 
 MOST_PAIRS = 1 << 24  # of boxes and anchors compared at once: 64 MiB, whatever an image holds
 
@@ -78,49 +78,6 @@ class Positives:
         starts = (counts.cumsum(0) - counts).to(matches.device, non_blocking=True)
         box = matches[image, anchor] + starts[image]
         return cls(image, anchor, *(torch.cat([target[key] for target in targets])[box] for key in ("labels", "boxes")))
-
-
-def focal_loss(logits: Tensor, matches: Tensor, positives: Positives, positives_of: str = "image") -> Tensor:
-    """Return the focal loss, summed over anchors and classes and divided by the number of positives -> scalar.
-
-    Parameters
-    ----------
-    logits : Tensor, (B, A, C)
-    matches : Tensor, (B, A)
-        The result of `match_anchors`; anchors between the thresholds are left out.
-    positives : Positives
-        Of these matches.
-    positives_of : {"image", "batch"}
-        Divide each image's sum by its own positives and take the mean, as torchvision, or divide the batch's by all.
-    """
-    wanted = torch.zeros_like(logits)
-    wanted[positives.image, positives.anchor, positives.labels] = 1
-    loss = sigmoid_focal_loss(logits, wanted, reduction="none").sum(dim=2)
-    loss = loss * (matches != Matcher.BETWEEN_THRESHOLDS)
-    if positives_of == "batch":
-        return loss.sum() / max(len(positives.image), 1)
-    return (loss.sum(dim=1) / (matches >= 0).sum(dim=1).clamp(min=1)).mean()
-
-
-def box_loss(
-    regression: Tensor,
-    anchors: Tensor,
-    matches: Tensor,
-    positives: Positives,
-    coder: BoxCoder,
-    positives_of: str = "image",
-) -> Tensor:
-    """Return the L1 loss of the encoded boxes of positives, divided by their number as in `focal_loss` -> scalar.
-
-    `regression` is ``(B, A, 4)``, `anchors` ``(A, 4)``.
-    """
-    image, anchor = positives.image, positives.anchor
-    weights = torch.tensor(coder.weights, dtype=anchors.dtype).to(anchors.device, non_blocking=True)
-    wanted = encode_boxes(positives.boxes, anchors[anchor], weights)
-    loss = (regression[image, anchor] - wanted).abs().sum(dim=1)
-    if positives_of == "batch":
-        return loss.sum() / max(len(image), 1)
-    return (loss / (matches >= 0).sum(dim=1)[image]).sum() / len(matches)
 
 
 def _counts(targets: list[dict[str, Tensor]]) -> Tensor:

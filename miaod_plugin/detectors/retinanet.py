@@ -13,7 +13,8 @@ from ..errors import ConfigError
 from ..parameters import Whole, checked
 from .backbones import TinyBackbone
 from .base import Detector, Features
-from .matching import Positives, box_loss, focal_loss, match_anchors
+from .losses import encoded, focal_loss, per_positive
+from .matching import Positives, match_anchors
 from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf
 from .photographs import Photographs, takes_photographs
 from .postprocessing import best_of_levels, clipped, finished
@@ -82,14 +83,17 @@ class RetinaNetDetector(Detector):
         classification = [
             focal_loss(torch.cat(levels, dim=1), matches, positives, self.positives_of) for levels in heads
         ]
+        box_losses = self._box_losses(
+            boxes[positives.image, positives.anchor], features.anchors[positives.anchor], positives.boxes
+        )
         return {
             "classification": torch.stack(classification).mean(),
-            "box_regression": self._box_loss(boxes, features, matches, positives),
+            "box_regression": per_positive(box_losses, matches, positives, self.positives_of),
         }
 
-    def _box_loss(self, boxes: Tensor, features: Features, matches: Tensor, positives: Positives) -> Tensor:
-        coder = self.retinanet.box_coder
-        return box_loss(boxes, features.anchors, matches, positives, coder, self.positives_of)
+    def _box_losses(self, regression: Tensor, anchors: Tensor, wanted: Tensor) -> Tensor:
+        """Return the loss of each positive, ``(P,)``, from its box output, anchor and box, each ``(P, 4)``."""
+        return (regression - encoded(wanted, anchors, self.retinanet.box_coder)).abs().sum(dim=1)
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
         net, sizes = self.retinanet, [level.shape[1] for level in logits]

@@ -5,13 +5,12 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetRegressionHead
 
-from .base import Features
-from .matching import Positives
+from .losses import decoded, giou_losses
 from .options import Classes, HeadConvs
 from .photographs import GroupedPhotographs, takes_photographs
 from .precision import HalfSequential
 from .retinanet import POSTPROCESSING, RetinaNetDetector, pyramid_anchors
-from .torchvision_parts import LevelClassifier, anchors_of_images
+from .torchvision_parts import LevelClassifier
 
 GROUP_NORM = partial(nn.GroupNorm, 32)
 
@@ -23,7 +22,6 @@ class RetinaNetV2Detector(RetinaNetDetector):
         super().__init__(backbone, num_classes, head_convs, **retinanet)
         head = RetinaNetRegressionHead(backbone.out_channels, self.anchors_per_cell, norm_layer=GROUP_NORM)
         head.conv = HalfSequential(*head.conv[:head_convs])
-        head._loss_type = "giou"  # torchvision's own way to choose it
         self.retinanet.head.regression_head = head
 
     def build_classifier(self, num_classes: int) -> nn.Module:
@@ -32,10 +30,8 @@ class RetinaNetV2Detector(RetinaNetDetector):
         head.conv = HalfSequential(*head.conv[: self.head_convs])
         return LevelClassifier(head, self.retinanet.anchor_generator.num_anchors_per_location())
 
-    def _box_loss(self, boxes: Tensor, features: Features, matches: Tensor, positives: Positives) -> Tensor:
-        return self.retinanet.head.regression_head.compute_loss(
-            features.targets, {"bbox_regression": boxes}, anchors_of_images(features), list(matches)
-        )
+    def _box_losses(self, regression: Tensor, anchors: Tensor, wanted: Tensor) -> Tensor:
+        return giou_losses(decoded(regression, anchors, self.retinanet.box_coder), wanted)
 
 
 @takes_photographs(GroupedPhotographs)

@@ -13,6 +13,7 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 from torchvision.ops import box_iou
 
 from miaod_plugin.detectors import matching
+from miaod_plugin.detectors.losses import focal_loss
 from miaod_plugin.detectors.matching import match_anchors
 from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet import (
@@ -106,7 +107,7 @@ def test_matching_counts_an_overlap_of_exactly_a_threshold_and_the_first_of_equa
 def test_anchors_between_the_thresholds_add_nothing_to_the_focal_loss():
     targets = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
     matches = torch.tensor([[-1, -2]])
-    loss = matching.focal_loss(torch.zeros(1, 2, 1), matches, matching.Positives.of(matches, targets))
+    loss = focal_loss(torch.zeros(1, 2, 1), matches, matching.Positives.of(matches, targets))
     assert loss.item() == pytest.approx(0.75 * 0.5**2 * np.log(2))  # of the background alone
 
 

@@ -1,0 +1,72 @@
+"""Losses of single-stage detectors over a whole batch at once.
+
+The same numbers as torchvision's, which loop over the images in Python and make the host wait for a GPU several times
+for each. These wait for none but the `Positives` that they are given.
+"""
+
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder, Matcher, encode_boxes
+from torchvision.ops import sigmoid_focal_loss
+
+from .matching import Positives
+
+
+def focal_loss(logits: Tensor, matches: Tensor, positives: Positives, positives_of: str = "image") -> Tensor:
+    """Return the focal loss, summed over anchors and classes and divided by the number of positives -> scalar.
+
+    Parameters
+    ----------
+    logits : Tensor, (B, A, C)
+    matches : Tensor, (B, A)
+        The result of `match_anchors`; anchors between the thresholds are left out.
+    positives : Positives
+        Of these matches.
+    positives_of : {"image", "batch"}
+        Divide each image's sum by its own positives and take the mean, as torchvision, or divide the batch's by all.
+    """
+    wanted = torch.zeros_like(logits)
+    wanted[positives.image, positives.anchor, positives.labels] = 1
+    loss = sigmoid_focal_loss(logits, wanted, reduction="none").sum(dim=2)
+    loss = loss * (matches != Matcher.BETWEEN_THRESHOLDS)
+    if positives_of == "batch":
+        return loss.sum() / max(len(positives.image), 1)
+    return (loss.sum(dim=1) / (matches >= 0).sum(dim=1).clamp(min=1)).mean()
+
+
+def per_positive(loss: Tensor, matches: Tensor, positives: Positives, positives_of: str = "image") -> Tensor:
+    """Return losses of positives, ``(P,)``, divided by their number as in `focal_loss` -> scalar."""
+    if positives_of == "batch":
+        return loss.sum() / max(len(loss), 1)
+    return (loss / (matches >= 0).sum(dim=1)[positives.image]).sum() / len(matches)
+
+
+def encoded(boxes: Tensor, anchors: Tensor, coder: BoxCoder) -> Tensor:
+    """Return boxes ``(P, 4)`` as their anchors' outputs should say them."""
+    weights = torch.tensor(coder.weights, dtype=anchors.dtype).to(anchors.device, non_blocking=True)
+    return encode_boxes(boxes, anchors, weights)
+
+
+def decoded(regression: Tensor, anchors: Tensor, coder: BoxCoder) -> Tensor:
+    """Return the boxes that outputs of anchors say, ``(P, 4)``, as ``coder.decode_single``, which waits for a GPU."""
+    sides = anchors[:, 2:] - anchors[:, :2]
+    scale_x, scale_y, scale_w, scale_h = coder.weights
+    x, y, width, height = regression.unbind(dim=1)
+    shift = torch.stack((x / scale_x, y / scale_y), dim=1)
+    growth = torch.stack((width / scale_w, height / scale_h), dim=1).clamp(max=coder.bbox_xform_clip)
+    centre, half = anchors[:, :2] + 0.5 * sides + shift * sides, 0.5 * (growth.exp() * sides)
+    return torch.cat((centre - half, centre + half), dim=1)
+
+
+def giou_losses(boxes: Tensor, wanted: Tensor, eps: float = 1e-7) -> Tensor:
+    """Return the loss of generalised IoU of each pair of boxes, both ``(P, 4)`` -> ``(P,)``."""
+    sides = torch.minimum(boxes[:, 2:], wanted[:, 2:]) - torch.maximum(boxes[:, :2], wanted[:, :2])
+    overlap = torch.where((sides > 0).all(dim=1), _areas(sides), 0)
+    union = _areas(boxes[:, 2:] - boxes[:, :2]) + _areas(wanted[:, 2:] - wanted[:, :2]) - overlap
+    hull = _areas(torch.maximum(boxes[:, 2:], wanted[:, 2:]) - torch.minimum(boxes[:, :2], wanted[:, :2]))
+    return 1 - (overlap / (union + eps) - (hull - union) / (hull + eps))
+
+
+def _areas(sides: Tensor) -> Tensor:
+    """Return the areas of what has these sides, ``(P, 2)`` -> ``(P,)``; the gradient of ``prod`` waits for a GPU."""
+    return sides[:, 0] * sides[:, 1]

@@ -1,0 +1,77 @@
+"""Losses of a whole batch at once are torchvision's, image by image, and so are their gradients."""
+
+import pytest
+import torch
+from detector_batch import TARGETS, images
+from tiny_detectors import TINY_OPTIONS
+from torchvision.models.detection.retinanet import RetinaNetClassificationHead
+
+from miaod_plugin.detectors.network import DetectionNetwork
+from miaod_plugin.registry import DETECTORS, find
+
+CLASSES = 3
+
+
+def crowd(seed, boxes=40):
+    """Return the target of an image of 100 x 160 full of boxes that overlap, the first of them twice."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(boxes, 2, generator=generator).double() * torch.tensor([110.0, 60.0])
+    corners = torch.cat([corners, corners + 4 + 40 * torch.rand(boxes, 2, generator=generator)], dim=1)
+    labels = torch.randint(CLASSES, (boxes,), generator=generator)
+    return {"boxes": torch.cat([corners, corners[:1]]), "labels": torch.cat([labels, (labels[:1] + 1) % CLASSES])}
+
+
+BATCHES = {
+    "padded images, one without boxes": (images(), TARGETS),
+    "a single image": (images((100, 160)), TARGETS[:1]),
+    "no boxes at all": (images((96, 96), (96, 96)), [TARGETS[1]] * 2),
+    "many boxes and few": (images(*[(100, 160)] * 3), [TARGETS[0], crowd(0), crowd(1)]),
+}
+
+
+def retinanet_losses(detector, logits, boxes, features):
+    model = detector.retinanet
+    model.head.classification_head = RetinaNetClassificationHead(64, 9, CLASSES)  # holds the loss, not the logits
+    model.head.regression_head._loss_type = "giou"
+    found = model.compute_loss(features.targets, {"cls_logits": logits, "bbox_regression": boxes}, anchors_of(features))
+    return {"classification": found["classification"], "box_regression": found["bbox_regression"]}
+
+
+def anchors_of(features):
+    return [features.anchors] * len(features.image_sizes)
+
+
+LOSSES = {"retinanet_resnet50_fpn_v2": retinanet_losses}
+
+
+@pytest.fixture(params=LOSSES, scope="module")
+def network(request):
+    torch.manual_seed(0)
+    detector = find(DETECTORS, request.param)(CLASSES, **TINY_OPTIONS[request.param])
+    return request.param, DetectionNetwork(detector).double().eval()
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_losses_and_their_gradients_are_torchvision_s(network, batch):
+    name, network = network
+    with torch.no_grad():
+        outputs = network(*BATCHES[batch])
+    generator = torch.Generator().manual_seed(0)  # outputs of an untrained network hardly differ from box to box
+    heads = [
+        [2 * torch.randn(level.shape, generator=generator).double() for level in outputs.heads[0]] for _ in range(2)
+    ]
+    boxes = outputs.boxes + 0.3 * torch.randn(outputs.boxes.shape, generator=generator).double()
+    read = [boxes.requires_grad_(), *(level.requires_grad_() for levels in heads for level in levels)]
+    detector, features = network.detector, outputs.features
+    both = [LOSSES[name](detector, torch.cat(levels, dim=1), boxes, features) for levels in heads]
+    expected = both[0] | {"classification": (both[0]["classification"] + both[1]["classification"]) / 2}
+
+    found = detector.loss(heads, boxes, features)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert (found["box_regression"] > 0) == (batch != "no boxes at all")
+    for part in found:
+        ours, theirs = (
+            torch.autograd.grad(loss[part], read, retain_graph=True, materialize_grads=True)
+            for loss in (found, expected)
+        )
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
