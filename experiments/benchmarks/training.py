@@ -151,7 +151,9 @@ def write_photographs(folder: Path, count: int, shape: tuple[int, int]) -> tuple
     return np.array(paths), make_targets(targets)
 
 
-def step_times(case: Case, steps: int, shape: tuple[int, int] = SHAPE) -> tuple[float, float]:
+def step_times(
+    case: Case, steps: int, shape: tuple[int, int] = SHAPE, precision: str = "float32"
+) -> tuple[float, float]:
     """Return the median seconds of processor time of a step of ours, and of torchvision's: one of each in turn."""
     ours, theirs, mark = [], [], time.process_time()
 
@@ -175,6 +177,7 @@ def step_times(case: Case, steps: int, shape: tuple[int, int] = SHAPE) -> tuple[
             max_steps=steps + 1,
             batch_size=case.batch_size,
             learning_rate=LEARNING_RATE,
+            precision=precision,
             device="cpu",
             random_state=0,
             on_step=on_step,
@@ -184,7 +187,8 @@ def step_times(case: Case, steps: int, shape: tuple[int, int] = SHAPE) -> tuple[
 
 
 def training_steps() -> Iterator[Comparison]:
-    """Compare the steps of the three networks."""
+    """Compare the steps of the three networks, in both precisions."""
     for name, case in cases().items():
-        what = f"training step, {name}, {case.batch_size} images: ours / torchvision's reference"
-        yield Comparison(what, *step_times(case, 10))
+        for precision, ours in (("float32", "ours"), ("bf16", "ours in bf16")):
+            what = f"training step, {name}, {case.batch_size} images: {ours} / torchvision's reference"
+            yield Comparison(what, *step_times(case, 6, precision=precision))
