@@ -53,7 +53,8 @@ class ObjectDetector(FittedDetector):
         Stochastic gradient descent with momentum, as in section 4.1 of the paper, or AdamW, for small networks that
         train from scratch.
     learning_rate : float
-        Of the optimiser; the default is the paper's.
+        Of the optimiser; the default is the paper's, for two images in a step. With more it is usually raised in
+        proportion, after a warm-up (linear scaling rule: Goyal et al., arXiv 1706.02677).
     momentum : float
         Of the optimiser, for AdamW its first beta; the default is the paper's.
     weight_decay : float
