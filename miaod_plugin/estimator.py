@@ -261,15 +261,6 @@ class ObjectDetector(FittedDetector):
         """
         return model_file.load(cls, path, detector, device, training)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.estimator_type = "detector"
-        tags.input_tags.one_d_array = tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        tags.target_tags.required = True
-        tags.no_validation = True
-        return tags
-
     @property
     def training_(self) -> Training:
         """What `training` comes to."""

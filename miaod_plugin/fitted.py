@@ -133,6 +133,15 @@ class FittedDetector(BaseEstimator):
         check_is_fitted(self, "network_")
         model_file.save(self, path)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "detector"
+        tags.input_tags.one_d_array = tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.target_tags.required = True
+        tags.no_validation = True
+        return tags
+
 
 def _detections(outputs: InstanceOutputs) -> list[dict[str, torch.Tensor]]:
     return [{name: found[name] for name in ("boxes", "labels", "scores")} for found in outputs.detections]
