@@ -6,6 +6,7 @@ for each. These wait for none but the `Positives` that they are given.
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder, Matcher, encode_boxes
 from torchvision.ops import sigmoid_focal_loss
 
@@ -39,6 +40,30 @@ def per_positive(loss: Tensor, matches: Tensor, positives: Positives, positives_
     if positives_of == "batch":
         return loss.sum() / max(len(loss), 1)
     return (loss / (matches >= 0).sum(dim=1)[positives.image]).sum() / len(matches)
+
+
+def mined_cross_entropy(logits: Tensor, matches: Tensor, positives: Positives, negatives_per_positive: float) -> Tensor:
+    """Return SSD's loss of classes: of positives and of each image's hardest negatives, divided by the positives.
+
+    Parameters
+    ----------
+    logits : Tensor, (B, A, C + 1)
+        Background last.
+    matches, positives
+        As in `focal_loss`.
+    negatives_per_positive : float
+        How many of an image's negatives, those of the highest loss, count for each of its positives.
+    """
+    wanted = torch.full_like(matches, logits.shape[2] - 1)
+    wanted[positives.image, positives.anchor] = positives.labels
+    loss = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(matches)
+    positive = matches >= 0
+    hardest = loss.detach().masked_fill(positive, -torch.inf).argsort(dim=1, descending=True)
+    rank = torch.arange(loss.shape[1], device=loss.device)
+    mined = rank < negatives_per_positive * positive.sum(dim=1, keepdim=True)  # (B, A), of the hardest first
+    return (torch.where(positive, loss, 0).sum() + torch.where(mined, loss.gather(1, hardest), 0).sum()) / max(
+        len(positives.image), 1
+    )
 
 
 def encoded(boxes: Tensor, anchors: Tensor, coder: BoxCoder) -> Tensor:

@@ -15,23 +15,21 @@ from torchvision.models.detection.ssdlite import (
     SSDLiteFeatureExtractorMobileNet,
     SSDLiteHead,
 )
-from torchvision.ops import box_iou
 
 from ..errors import ConfigError
 from ..parameters import Positive, Several, checked
 from .backbones import BACKBONES, build_body
 from .base import Detector, Features
+from .losses import encoded, mined_cross_entropy, per_positive
+from .matching import Positives, match_default_boxes
 from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
 from .postprocessing import best_of_classes, clipped, finished
 from .precision import HalfPrecision
 from .torchvision_parts import (
     Anchors,
     LevelClassifier,
-    anchors_of_images,
     background_first,
-    count_from_one,
     grid_features,
-    mean_classification,
     padded_size,
 )
 
@@ -91,20 +89,19 @@ class SSDDetector(Detector):
         return self.ssd.head.regression_head(features.maps)
 
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
-        targets, anchors = count_from_one(features.targets), anchors_of_images(features)
-        matches = [self._match(target, features.anchors) for target in targets]
-        losses = []
-        for levels in heads:
-            outputs = {"bbox_regression": boxes, "cls_logits": background_first(torch.cat(levels, dim=1))}
-            losses.append(self.ssd.compute_loss(targets, outputs, anchors, matches))
-        parts = mean_classification(losses)
-        return {"classification": parts["classification"], "box_regression": parts["bbox_regression"]}
-
-    def _match(self, target: dict[str, Tensor], anchors: Tensor) -> Tensor:
-        """Return the box of each anchor, -1 for background, as torchvision's SSD does before its loss."""
-        if not len(target["boxes"]):
-            return torch.full((len(anchors),), -1, device=anchors.device)
-        return self.ssd.proposal_matcher(box_iou(target["boxes"], anchors))
+        ssd = self.ssd
+        matches = match_default_boxes(features.anchors, features.targets, ssd.proposal_matcher.high_threshold)
+        positives = Positives.of(matches, features.targets)
+        classification = [
+            mined_cross_entropy(torch.cat(levels, dim=1), matches, positives, ssd.neg_to_pos_ratio) for levels in heads
+        ]
+        regression = boxes[positives.image, positives.anchor]  # (P, 4)
+        wanted = encoded(positives.boxes, features.anchors[positives.anchor], ssd.box_coder)
+        box_losses = F.smooth_l1_loss(regression, wanted, reduction="none").sum(dim=1)
+        return {
+            "classification": torch.stack(classification).mean(),
+            "box_regression": per_positive(box_losses, matches, positives, "batch"),
+        }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
         ssd, scores = self.ssd, background_first(torch.cat(logits, dim=1)).softmax(dim=-1)[..., 1:]

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
-from detector_batch import TARGETS, images
+from detector_batch import TARGETS, from_one, images
 from tiny_detectors import TINY_OPTIONS
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead
+from torchvision.ops import box_iou
 
+from miaod_plugin.detectors import matching
+from miaod_plugin.detectors.matching import match_default_boxes
 from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.registry import DETECTORS, find
 
@@ -37,11 +40,26 @@ def retinanet_losses(detector, logits, boxes, features):
     return {"classification": found["classification"], "box_regression": found["bbox_regression"]}
 
 
+def ssd_losses(detector, logits, boxes, features):
+    targets, matches = from_one(features.targets), []
+    for target in targets:  # as its `forward` does
+        empty = torch.full((len(features.anchors),), -1)
+        iou = box_iou(target["boxes"], features.anchors)
+        matches.append(detector.ssd.proposal_matcher(iou) if len(iou) else empty)
+    outputs = {"cls_logits": logits.roll(1, dims=2), "bbox_regression": boxes}  # background first
+    found = detector.ssd.compute_loss(targets, outputs, anchors_of(features), matches)
+    return {"classification": found["classification"], "box_regression": found["bbox_regression"]}
+
+
 def anchors_of(features):
     return [features.anchors] * len(features.image_sizes)
 
 
-LOSSES = {"retinanet_resnet50_fpn_v2": retinanet_losses}
+LOSSES = {
+    "retinanet_resnet50_fpn_v2": retinanet_losses,
+    "ssd300_vgg16": ssd_losses,
+    "ssdlite320_mobilenet_v3_large": ssd_losses,
+}
 
 
 @pytest.fixture(params=LOSSES, scope="module")
@@ -75,3 +93,11 @@ def test_losses_and_their_gradients_are_torchvision_s(network, batch):
             for loss in (found, expected)
         )
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_default_boxes_match_from_exactly_the_threshold_on_and_the_last_box_takes_one_that_several_want(monkeypatch):
+    monkeypatch.setattr(matching, "MOST_PAIRS", 1)  # one box at a time
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 20], [0, 0, 10, 21], [50, 50, 60, 60]])  # IoU 1, 1/2, less, 0
+    boxes = torch.tensor([[0.0, 0, 10, 10]] * 2)
+    targets = [{"boxes": boxes}, {"boxes": boxes[:0]}, {"boxes": anchors[3:]}]
+    assert match_default_boxes(anchors, targets, 0.5).tolist() == [[1, 0, -1, -1], [-1] * 4, [-1, -1, -1, 0]]

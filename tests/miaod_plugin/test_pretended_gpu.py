@@ -26,7 +26,7 @@ NAMES = registered(DETECTORS)
 ADVERSARIAL = [Stage(kind, 2, alternates=True) for kind in ("min", "max")]
 STAGES = {"supervised": [Stage("label", 2)], "miaod": [Stage("label", 2), *ADVERSARIAL]}
 MIAOD_ON_ALL = [*(("miaod", name) for name in NAMES), *(("supervised", name) for name in ONE_OF_EACH_FAMILY)]
-LOSSES_OF_THE_BATCH = [name for name in NAMES if name.startswith("retinanet")]
+LOSSES_OF_THE_BATCH = [name for name in NAMES if name.startswith(("retinanet", "ssd"))]
 TRAININGS = {"supervised": Supervised, "miaod": MIAOD}
 CLASSES = {"miaod": MIAODDetector, "supervised": ObjectDetector}
 
@@ -107,7 +107,8 @@ def test_every_training_takes_the_cpu_s_steps_on_a_gpu(name, training, gpu, caps
     for key, tensor in network.cpu().state_dict().items():
         assert type(tensor) is torch.Tensor and torch.isclose(tensor, weights[key], rtol=1e-3, atol=1e-5).all(), key
     if name in LOSSES_OF_THE_BATCH:
-        assert waits["a labelled"][0] <= 2  # for positives; clipping gradients looks like another where none is real
+        # for positives, in the last step for losses, and for the clipping of gradients, where the pretence shows
+        assert max(waits["a labelled"]) <= 3
     with capsys.disabled():
         shown = " and ".join(f"{max(count)} times in {kind} step" for kind, count in sorted(waits.items()))
         print(f"\n  {name}, {training}: the host waits {shown} of two images", end="")
