@@ -2,10 +2,13 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 
 from .base import Detector, Features
+from .losses import focal_loss, giou_losses, per_positive
+from .matching import Positives, match_cells
 from .options import Classes, HeadConvs
 from .photographs import GroupedPhotographs, takes_photographs
 from .postprocessing import best_of_levels, clipped, finished
@@ -14,9 +17,7 @@ from .retinanet import POSTPROCESSING
 from .torchvision_parts import (
     Anchors,
     LevelClassifier,
-    anchors_of_images,
     grid_features,
-    mean_classification,
     padded_size,
 )
 
@@ -64,18 +65,18 @@ class FCOSDetector(Detector):
         return torch.cat(self.fcos.head.regression_head(features.maps), dim=2)  # left, top, right, bottom, centre-ness
 
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: Features) -> dict[str, Tensor]:
-        outputs = {"bbox_regression": boxes[..., :4], "bbox_ctrness": boxes[..., 4:]}
-        anchors = anchors_of_images(features)
-        cells = [level.shape[1] for level in heads[0]]
-        losses = [
-            self.fcos.compute_loss(features.targets, outputs | {"cls_logits": torch.cat(levels, dim=1)}, anchors, cells)
-            for levels in heads
-        ]
-        parts = mean_classification(losses)
+        level_cells, coder = [level.shape[1] for level in heads[0]], self.fcos.box_coder
+        matches = match_cells(features.anchors, features.targets, level_cells, self.fcos.center_sampling_radius)
+        positives = Positives.of(matches, features.targets)
+        classification = [focal_loss(torch.cat(levels, dim=1), matches, positives, "batch") for levels in heads]
+        outputs, cells = boxes[positives.image, positives.anchor], features.anchors[positives.anchor]  # (P, 5), (P, 4)
+        box_losses = giou_losses(coder.decode(outputs[:, :4], cells), positives.boxes)
+        wanted = centerness(coder.encode(cells, positives.boxes))
+        centre_losses = F.binary_cross_entropy_with_logits(outputs[:, 4], wanted, reduction="none")
         return {
-            "classification": parts["classification"],
-            "box_regression": parts["bbox_regression"],
-            "centerness": parts["bbox_ctrness"],
+            "classification": torch.stack(classification).mean(),
+            "box_regression": per_positive(box_losses, matches, positives, "batch"),
+            "centerness": per_positive(centre_losses, matches, positives, "batch"),
         }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
@@ -85,6 +86,13 @@ class FCOSDetector(Detector):
         regression, cells = boxes[found.images, found.instances, :4], features.anchors[found.instances]
         decoded = clipped(fcos.box_coder.decode(regression, cells), found.images, features)
         return finished(found, decoded, features, fcos.nms_thresh, fcos.detections_per_img)
+
+
+def centerness(sides: Tensor) -> Tensor:
+    """Return how central points lie in boxes, 0..1, from the distances to their sides, ``(P, 4)`` -> ``(P,)``."""
+    left, top, right, bottom = sides.unbind(dim=1)
+    across = torch.minimum(left, right) / torch.maximum(left, right)
+    return (across * torch.minimum(top, bottom) / torch.maximum(top, bottom)).sqrt()
 
 
 @takes_photographs(GroupedPhotographs)

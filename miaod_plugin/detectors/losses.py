@@ -6,7 +6,7 @@ for each. These wait for none but the `Positives` that they are given.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder, Matcher, encode_boxes
 from torchvision.ops import sigmoid_focal_loss
 
@@ -20,7 +20,7 @@ def focal_loss(logits: Tensor, matches: Tensor, positives: Positives, positives_
     ----------
     logits : Tensor, (B, A, C)
     matches : Tensor, (B, A)
-        The result of `match_anchors`; anchors between the thresholds are left out.
+        The result of one of the matchings; anchors between two thresholds are left out.
     positives : Positives
         Of these matches.
     positives_of : {"image", "batch"}
@@ -52,18 +52,18 @@ def mined_cross_entropy(logits: Tensor, matches: Tensor, positives: Positives, n
     matches, positives
         As in `focal_loss`.
     negatives_per_positive : float
-        How many of an image's negatives, those of the highest loss, count for each of its positives.
+        How many of an image's negatives, those of the highest loss, count for each of its positives. Where an image has
+        too few, positives count again in their place, as in torchvision.
     """
     wanted = torch.full_like(matches, logits.shape[2] - 1)
     wanted[positives.image, positives.anchor] = positives.labels
-    loss = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(matches)
+    loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(matches)
     positive = matches >= 0
     hardest = loss.detach().masked_fill(positive, -torch.inf).argsort(dim=1, descending=True)
     rank = torch.arange(loss.shape[1], device=loss.device)
     mined = rank < negatives_per_positive * positive.sum(dim=1, keepdim=True)  # (B, A), of the hardest first
-    return (torch.where(positive, loss, 0).sum() + torch.where(mined, loss.gather(1, hardest), 0).sum()) / max(
-        len(positives.image), 1
-    )
+    total = torch.where(positive, loss, 0).sum() + torch.where(mined, loss.gather(1, hardest), 0).sum()
+    return total / max(len(positives.image), 1)
 
 
 def encoded(boxes: Tensor, anchors: Tensor, coder: BoxCoder) -> Tensor:

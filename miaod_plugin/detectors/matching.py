@@ -6,6 +6,7 @@ the network.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -63,6 +64,40 @@ def match_default_boxes(anchors: Tensor, targets: list[dict[str, Tensor]], foreg
     return torch.where(taken >= 0, taken, matches)
 
 
+def match_cells(cells: Tensor, targets: list[dict[str, Tensor]], level_cells: list[int], radius: float) -> Tensor:
+    """Return the box that each cell is matched to, as torchvision's FCOS.
+
+    A cell belongs to the smallest box that it lies in, if it is near the box's centre and of a level for its size.
+
+    Parameters
+    ----------
+    cells : Tensor, (A, 4)
+        Squares around the cells' centres, as wide as the strides of their levels.
+    targets
+        As in `match_anchors`, and so is the result, without -2.
+    level_cells : list of int
+        How many of the cells each level has.
+    radius : float
+        How far from a box's centre a cell may be, in strides.
+    """
+    x, y = ((cells[:, :2] + cells[:, 2:]) / 2).unbind(dim=1)  # (A,)
+    strides = cells[:, 2] - cells[:, 0]
+    least, most = strides * 4, strides * 8  # from a cell to the farthest side of a box of its level
+    least[: level_cells[0]] = 0
+    most[-level_cells[-1] :] = torch.inf
+    best, nearest = _none_yet(cells, targets)
+    for first, boxes in _some_boxes(cells, targets):
+        left, top, right, bottom = boxes.unsqueeze(3).unbind(dim=2)  # (B, M, 1); with cells (B, M, A)
+        off_centre = torch.maximum((x - (left + right) / 2).abs(), (y - (top + bottom) / 2).abs())
+        sides = x - left, y - top, right - x, bottom - y
+        matched = off_centre < radius * strides
+        matched &= reduce(torch.minimum, sides) > 0
+        farthest = reduce(torch.maximum, sides)
+        matched &= (farthest > least) & (farthest < most)
+        best, nearest = _better(best, nearest, matched * (1e8 - (right - left) * (bottom - top)), first)
+    return torch.where(best < 1e-5, Matcher.BELOW_LOW_THRESHOLD, nearest)
+
+
 def _none_yet(anchors: Tensor, targets: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return the values and indices of `_better` before any box was seen."""
     best = anchors.new_full((len(targets), len(anchors)), -1.0)
@@ -113,7 +148,7 @@ class Positives:
 
     @classmethod
     def of(cls, matches: Tensor, targets: list[dict[str, Tensor]]) -> "Positives":
-        """Find them in the result of `match_anchors`. It is the one time that the host waits for a GPU."""
+        """Find them in the result of one of the matchings. It is the one time that the host waits for a GPU."""
         image, anchor = (matches >= 0).nonzero(as_tuple=True)
         counts = _counts(targets)
         starts = (counts.cumsum(0) - counts).to(matches.device, non_blocking=True)

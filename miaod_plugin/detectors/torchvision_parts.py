@@ -159,11 +159,6 @@ def count_from_zero(detections: list[dict[str, Tensor]]) -> list[dict[str, Tenso
     return [found | {"labels": found["labels"] - 1} for found in detections]
 
 
-def anchors_of_images(features: Features) -> list[Tensor]:
-    """Return the anchors once for each image, as torchvision's losses and post-processing take them."""
-    return [features.anchors] * len(features.image_sizes)
-
-
 class AsIs(GeneralizedRCNNTransform):
     """torchvision's transform without its resizing."""
 

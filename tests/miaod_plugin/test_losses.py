@@ -1,14 +1,16 @@
 """Losses of a whole batch at once are torchvision's, image by image, and so are their gradients."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from detector_batch import TARGETS, from_one, images
 from tiny_detectors import TINY_OPTIONS
+from torchvision.models.detection import FCOS
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 from torchvision.ops import box_iou
 
 from miaod_plugin.detectors import matching
-from miaod_plugin.detectors.matching import match_default_boxes
 from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.registry import DETECTORS, find
 
@@ -51,12 +53,24 @@ def ssd_losses(detector, logits, boxes, features):
     return {"classification": found["classification"], "box_regression": found["bbox_regression"]}
 
 
+def fcos_losses(detector, logits, boxes, features):
+    outputs = {"cls_logits": logits, "bbox_regression": boxes[..., :4], "bbox_ctrness": boxes[..., 4:]}
+    cells = [level.shape[-2] * level.shape[-1] for level in features.maps]
+    found = detector.fcos.compute_loss(features.targets, outputs, anchors_of(features), cells)
+    return {
+        "classification": found["classification"],
+        "box_regression": found["bbox_regression"],
+        "centerness": found["bbox_ctrness"],
+    }
+
+
 def anchors_of(features):
     return [features.anchors] * len(features.image_sizes)
 
 
 LOSSES = {
     "retinanet_resnet50_fpn_v2": retinanet_losses,
+    "fcos_resnet50_fpn": fcos_losses,
     "ssd300_vgg16": ssd_losses,
     "ssdlite320_mobilenet_v3_large": ssd_losses,
 }
@@ -100,4 +114,32 @@ def test_default_boxes_match_from_exactly_the_threshold_on_and_the_last_box_take
     anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 20], [0, 0, 10, 21], [50, 50, 60, 60]])  # IoU 1, 1/2, less, 0
     boxes = torch.tensor([[0.0, 0, 10, 10]] * 2)
     targets = [{"boxes": boxes}, {"boxes": boxes[:0]}, {"boxes": anchors[3:]}]
-    assert match_default_boxes(anchors, targets, 0.5).tolist() == [[1, 0, -1, -1], [-1] * 4, [-1, -1, -1, 0]]
+    assert matching.match_default_boxes(anchors, targets, 0.5).tolist() == [[1, 0, -1, -1], [-1] * 4, [-1, -1, -1, 0]]
+
+
+class GivesMatches:
+    """Stands where torchvision's FCOS has its head, and returns the matches that it would compute losses of."""
+
+    def compute_loss(self, targets, outputs, anchors, matches):
+        return torch.stack(matches)
+
+
+@pytest.mark.parametrize("at_once", [matching.MOST_PAIRS, 1])
+def test_cells_match_boxes_of_all_sizes_as_in_torchvision(at_once, monkeypatch):
+    monkeypatch.setattr(matching, "MOST_PAIRS", at_once)
+    grids = [(768 // stride, 1024 // stride, stride) for stride in (8, 16, 32, 64, 128)]
+    corners = [torch.cartesian_prod(torch.arange(w) * s, torch.arange(h) * s) for h, w, s in grids]
+    cells = torch.cat([torch.cat([at - s / 2, at + s / 2], dim=1) for at, (*_, s) in zip(corners, grids, strict=True)])
+    generator = torch.Generator().manual_seed(0)
+    # on a grid of 4 pixels, where distances are often exactly a limit, and areas often the same
+    centres = 4 * torch.randint(192, (75, 2), generator=generator)
+    halves = 4 * torch.randint(1, 7, (75, 2), generator=generator) * torch.tensor([1, 2, 8, 24, 48] * 15)[:, None]
+    boxes = torch.cat([centres - halves, centres + halves], dim=1).float()
+    targets = [{"boxes": some} for some in (boxes[:50], boxes[:0], boxes[50:])]
+    levels = [h * w for h, w, _ in grids]
+
+    model = SimpleNamespace(center_sampling_radius=1.5, head=GivesMatches())
+    expected = FCOS.compute_loss(model, targets, {}, [cells] * 3, levels)
+    found = matching.match_cells(cells, targets, levels, 1.5)
+    assert torch.equal(found, expected)
+    assert all(len(level.unique()) > 2 for level in found.split(levels, dim=1))

@@ -26,7 +26,7 @@ NAMES = registered(DETECTORS)
 ADVERSARIAL = [Stage(kind, 2, alternates=True) for kind in ("min", "max")]
 STAGES = {"supervised": [Stage("label", 2)], "miaod": [Stage("label", 2), *ADVERSARIAL]}
 MIAOD_ON_ALL = [*(("miaod", name) for name in NAMES), *(("supervised", name) for name in ONE_OF_EACH_FAMILY)]
-LOSSES_OF_THE_BATCH = [name for name in NAMES if name.startswith(("retinanet", "ssd"))]
+LOSSES_OF_THE_BATCH = [name for name in NAMES if not name.startswith("fasterrcnn")]
 TRAININGS = {"supervised": Supervised, "miaod": MIAOD}
 CLASSES = {"miaod": MIAODDetector, "supervised": ObjectDetector}
 
