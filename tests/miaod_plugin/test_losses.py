@@ -1,10 +1,13 @@
 """Losses of a whole batch at once are torchvision's, image by image, and so are their gradients."""
 
+import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from detector_batch import TARGETS, from_one, images
+from pretended_gpu import GPU, PretendedGPU
 from tiny_detectors import TINY_OPTIONS
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead
@@ -12,6 +15,7 @@ from torchvision.ops import box_iou
 
 from miaod_plugin.detectors import matching
 from miaod_plugin.detectors.network import DetectionNetwork
+from miaod_plugin.detectors.retinanet_v2 import RetinaNetV2Detector
 from miaod_plugin.registry import DETECTORS, find
 
 CLASSES = 3
@@ -37,7 +41,7 @@ BATCHES = {
 def retinanet_losses(detector, logits, boxes, features):
     model = detector.retinanet
     model.head.classification_head = RetinaNetClassificationHead(64, 9, CLASSES)  # holds the loss, not the logits
-    model.head.regression_head._loss_type = "giou"
+    model.head.regression_head._loss_type = "giou" if isinstance(detector, RetinaNetV2Detector) else "l1"
     found = model.compute_loss(features.targets, {"cls_logits": logits, "bbox_regression": boxes}, anchors_of(features))
     return {"classification": found["classification"], "box_regression": found["bbox_regression"]}
 
@@ -69,6 +73,7 @@ def anchors_of(features):
 
 
 LOSSES = {
+    "retinanet_resnet50_fpn": retinanet_losses,
     "retinanet_resnet50_fpn_v2": retinanet_losses,
     "fcos_resnet50_fpn": fcos_losses,
     "ssd300_vgg16": ssd_losses,
@@ -107,6 +112,20 @@ def test_losses_and_their_gradients_are_torchvision_s(network, batch):
             for loss in (found, expected)
         )
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_gpu_is_waited_for_once_however_many_images_there_are(network, count):
+    _, on_cpu = network
+    with PretendedGPU() as gpu:
+        detector = copy.deepcopy(on_cpu).to(GPU).detector
+        targets = [{key: value.to(GPU) for key, value in target.items()} for target in (TARGETS * 2)[:count]]
+        outputs = on_cpu(images(*[(96, 96)] * count))
+        heads = [[level.detach().to(GPU).requires_grad_() for level in outputs.heads[0]]] * 2
+        features = replace(outputs.features, anchors=outputs.features.anchors.to(GPU), targets=targets)
+        gpu.count()
+        sum(detector.loss(heads, outputs.boxes.detach().to(GPU).requires_grad_(), features).values()).backward()
+        assert gpu.waits == {"nonzero": 1}
 
 
 def test_default_boxes_match_from_exactly_the_threshold_on_and_the_last_box_takes_one_that_several_want(monkeypatch):
