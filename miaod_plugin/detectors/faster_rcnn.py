@@ -12,6 +12,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import remove_small_boxes
 
 from .base import Detector, Features, average_inside
+from .box_coding import decode
 from .options import Classes, HeadFeatures, Proposals
 from .photographs import Photographs, takes_photographs
 from .postprocessing import all_above, clipped, finished
@@ -138,7 +139,7 @@ class FasterRCNNDetector(Detector):
         # four numbers for each class, background first
         regression = boxes.unflatten(2, (-1, 4))[found.images, found.instances, found.labels + 1]
         proposals = features.anchors[found.images, found.instances]
-        decoded = clipped(heads.box_coder.decode_single(regression, proposals), found.images, features)
+        decoded = clipped(decode(regression, proposals, heads.box_coder), found.images, features)
         large = remove_small_boxes(decoded, min_size=1e-2)
         return finished(found.at(large), decoded[large], features, heads.nms_thresh, heads.detections_per_img)
 

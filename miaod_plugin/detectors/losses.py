@@ -7,7 +7,7 @@ for each. These wait for none but the `Positives` that they are given.
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.models.detection._utils import BoxCoder, Matcher, encode_boxes
+from torchvision.models.detection._utils import Matcher
 from torchvision.ops import sigmoid_focal_loss
 
 from .matching import Positives
@@ -64,23 +64,6 @@ def mined_cross_entropy(logits: Tensor, matches: Tensor, positives: Positives, n
     mined = rank < negatives_per_positive * positive.sum(dim=1, keepdim=True)  # (B, A), of the hardest first
     total = torch.where(positive, loss, 0).sum() + torch.where(mined, loss.gather(1, hardest), 0).sum()
     return total / max(len(positives.image), 1)
-
-
-def encoded(boxes: Tensor, anchors: Tensor, coder: BoxCoder) -> Tensor:
-    """Return boxes ``(P, 4)`` as their anchors' outputs should say them."""
-    weights = torch.tensor(coder.weights, dtype=anchors.dtype).to(anchors.device, non_blocking=True)
-    return encode_boxes(boxes, anchors, weights)
-
-
-def decoded(regression: Tensor, anchors: Tensor, coder: BoxCoder) -> Tensor:
-    """Return the boxes that outputs of anchors say, ``(P, 4)``, as ``coder.decode_single``, which waits for a GPU."""
-    sides = anchors[:, 2:] - anchors[:, :2]
-    scale_x, scale_y, scale_w, scale_h = coder.weights
-    x, y, width, height = regression.unbind(dim=1)
-    shift = torch.stack((x / scale_x, y / scale_y), dim=1)
-    growth = torch.stack((width / scale_w, height / scale_h), dim=1).clamp(max=coder.bbox_xform_clip)
-    centre, half = anchors[:, :2] + 0.5 * sides + shift * sides, 0.5 * (growth.exp() * sides)
-    return torch.cat((centre - half, centre + half), dim=1)
 
 
 def giou_losses(boxes: Tensor, wanted: Tensor, eps: float = 1e-7) -> Tensor:

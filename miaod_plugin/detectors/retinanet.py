@@ -13,7 +13,8 @@ from ..errors import ConfigError
 from ..parameters import Whole, checked
 from .backbones import TinyBackbone
 from .base import Detector, Features
-from .losses import encoded, focal_loss, per_positive
+from .box_coding import decode, encode
+from .losses import focal_loss, per_positive
 from .matching import Positives, match_anchors
 from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf
 from .photographs import Photographs, takes_photographs
@@ -93,13 +94,13 @@ class RetinaNetDetector(Detector):
 
     def _box_losses(self, regression: Tensor, anchors: Tensor, wanted: Tensor) -> Tensor:
         """Return the loss of each positive, ``(P,)``, from its box output, anchor and box, each ``(P, 4)``."""
-        return (regression - encoded(wanted, anchors, self.retinanet.box_coder)).abs().sum(dim=1)
+        return (regression - encode(wanted, anchors, self.retinanet.box_coder)).abs().sum(dim=1)
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
         net, sizes = self.retinanet, [level.shape[1] for level in logits]
         found = best_of_levels(torch.cat(logits, dim=1).sigmoid_(), sizes, net.score_thresh, net.topk_candidates)
         regression, anchors = boxes[found.images, found.instances], features.anchors[found.instances]
-        decoded = clipped(net.box_coder.decode_single(regression, anchors), found.images, features)
+        decoded = clipped(decode(regression, anchors, net.box_coder), found.images, features)
         return finished(found, decoded, features, net.nms_thresh, net.detections_per_img)
 
 

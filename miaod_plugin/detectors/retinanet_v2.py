@@ -5,7 +5,8 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetRegressionHead
 
-from .losses import decoded, giou_losses
+from .box_coding import decode
+from .losses import giou_losses
 from .options import Classes, HeadConvs
 from .photographs import GroupedPhotographs, takes_photographs
 from .precision import HalfSequential
@@ -31,7 +32,7 @@ class RetinaNetV2Detector(RetinaNetDetector):
         return LevelClassifier(head, self.retinanet.anchor_generator.num_anchors_per_location())
 
     def _box_losses(self, regression: Tensor, anchors: Tensor, wanted: Tensor) -> Tensor:
-        return giou_losses(decoded(regression, anchors, self.retinanet.box_coder), wanted)
+        return giou_losses(decode(regression, anchors, self.retinanet.box_coder), wanted)
 
 
 @takes_photographs(GroupedPhotographs)

@@ -20,7 +20,8 @@ from ..errors import ConfigError
 from ..parameters import Positive, Several, checked
 from .backbones import BACKBONES, build_body
 from .base import Detector, Features
-from .losses import encoded, mined_cross_entropy, per_positive
+from .box_coding import decode, encode
+from .losses import mined_cross_entropy, per_positive
 from .matching import Positives, match_default_boxes
 from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
 from .postprocessing import best_of_classes, clipped, finished
@@ -96,7 +97,7 @@ class SSDDetector(Detector):
             mined_cross_entropy(torch.cat(levels, dim=1), matches, positives, ssd.neg_to_pos_ratio) for levels in heads
         ]
         regression = boxes[positives.image, positives.anchor]  # (P, 4)
-        wanted = encoded(positives.boxes, features.anchors[positives.anchor], ssd.box_coder)
+        wanted = encode(positives.boxes, features.anchors[positives.anchor], ssd.box_coder)
         box_losses = F.smooth_l1_loss(regression, wanted, reduction="none").sum(dim=1)
         return {
             "classification": torch.stack(classification).mean(),
@@ -107,7 +108,7 @@ class SSDDetector(Detector):
         ssd, scores = self.ssd, background_first(torch.cat(logits, dim=1)).softmax(dim=-1)[..., 1:]
         found = best_of_classes(scores, ssd.score_thresh, ssd.topk_candidates)
         regression, default = boxes[found.images, found.instances], features.anchors[found.instances]
-        decoded = clipped(ssd.box_coder.decode_single(regression, default), found.images, features)
+        decoded = clipped(decode(regression, default, ssd.box_coder), found.images, features)
         return finished(found, decoded, features, ssd.nms_thresh, ssd.detections_per_img)
 
 
