@@ -1,6 +1,7 @@
 """The command as a process of its own, to be killed in the middle of its work."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,9 +14,14 @@ def miaod(*arguments, **options) -> subprocess.CompletedProcess:
 
 
 def start(yaml: Path, runs: Path) -> subprocess.Popen:
-    """Start a run in a process group of its own."""
+    """Start a run in a process group of its own, which heeds Ctrl-C also where the tests run in the background."""
     command = [sys.executable, "-m", "miaod_plugin", "run", str(yaml), "--out", str(runs)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **streams, start_new_session=True, preexec_fn=_heed_ctrl_c)
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell lets what it starts in the background ignore it
 
 
 def start_until(yaml: Path, runs: Path, pattern: str) -> tuple[subprocess.Popen, set[int]]:
