@@ -57,13 +57,13 @@ def show(grown: list[Growth]) -> None:
 
 def draw(grown: list[Growth], path: Path) -> None:
     """Write a plot of the seconds over the images, both by their logarithms."""
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.4, 5.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for one, marker in zip(grown, "osD^v", strict=False):
         axes.loglog(one.sizes, one.seconds, marker=marker, label=f"{one.name}: slope {one.slope:.2f}")
     axes.set(xlabel="Images", ylabel="Seconds")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), fontsize=9, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)

@@ -63,7 +63,7 @@ def main() -> None:
     """Measure, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--most", type=int, default=100_000, help="images of the largest pool")
-    parser.add_argument("--out", type=Path, default=Path("growth.png"))
+    parser.add_argument("--out", type=Path, default=Path("runs/growth.png"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from miaod_plugin.experiments.benchmarks.adversarial import measured, steps_of
 from miaod_plugin.experiments.benchmarks.coreset import Size, coreset, large
 from miaod_plugin.experiments.benchmarks.measure import Comparison, show, side_by_side
 
@@ -46,3 +47,10 @@ def test_the_table_says_how_many_times_as_fast_what_differs_and_what_is_not_inst
         ["b", "1.0000", "0.5000", "0.50", "NO"],
         ["c", "1.0000", "not installed", "", ""],
     ]
+
+
+def test_two_classifiers_and_a_mil_head_are_more_operations_and_frozen_ones_fewer():
+    found = measured(steps_of("retinanet_tiny", {"width": 8, "fpn_channels": 16}, (64, 64), 2), repeats=1)
+    operations = {name: count for name, (_, count) in found.items()}
+    assert operations["label-set"] > operations["minimising, labelled"] > operations["supervised"]
+    assert operations["maximising, labelled"] < operations["minimising, labelled"]

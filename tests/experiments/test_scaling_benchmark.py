@@ -20,4 +20,4 @@ def test_everything_is_timed_at_every_size_and_drawn(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert sum("one pass of training" in line for line in lines) == 2
     draw(grown, tmp_path / "growth.png")
-    assert Image.open(tmp_path / "growth.png").size == (960, 660)
+    assert Image.open(tmp_path / "growth.png").size == (960, 780)
