@@ -88,12 +88,7 @@ def load_coco(
     category_names = {category["id"]: category["name"] for category in content["categories"]}
 
     def describe(k: int) -> Described:
-        entry = found[k]
-        known = _lookup(category_names, entry.get("category_id"))
-        category = known if known != -1 else f"category_id {shown(entry.get('category_id'))}"
-        image = f"image_id {shown(entry.get('image_id'))}"
-        where = f"{file}: annotation {shown(entry.get('id', k))} ({image}, {category[:80]})"
-        return Described(where, f"bbox {shown(entry.get('bbox'))}", category, image)
+        return _described(found[k], k, category_names, file)
 
     keep, boxes, skipped = usable_boxes(table, frames, usable, classes, describe, on_error)
     iscrowd = np.array([bool(entry.get("iscrowd")) for entry in found], dtype=bool)[keep]
@@ -103,6 +98,15 @@ def load_coco(
     ids = np.array(ids_of(names), dtype=str)
     data = DetectionData(np.array(paths), y, classes, ids, split, category_ids, left_out + skipped)
     return data.subset(usable)
+
+
+def _described(entry: dict, number: int, category_names: dict, file: Path) -> Described:
+    """Say which annotation it is, for a message."""
+    known = _lookup(category_names, entry.get("category_id"))
+    category = known if known != -1 else f"category_id {shown(entry.get('category_id'))}"
+    image = f"image_id {shown(entry.get('image_id'))}"
+    where = f"{file}: annotation {shown(entry.get('id', number))} ({image}, {category[:80]})"
+    return Described(where, f"bbox {shown(entry.get('bbox'))}", category, image)
 
 
 def _read_json(file: Path) -> dict[str, list[dict]]:

@@ -105,21 +105,8 @@ def load_voc(
     require_folder(root, LAYOUT)
     years = [years] if isinstance(years, int | str) else years
     prefixes = [f"VOC{str(year).removeprefix('VOC')}" for year in years] if years else [""]
-    paths, ids, files, objects, told = [], [], [], [], []
-    for prefix in prefixes:
-        folder = root / prefix
-        listed = folder / "ImageSets" / "Main" / f"{split}.txt"
-        for name in _read_split(folder, split):
-            file = path_inside(folder / "Annotations", f"{name}.xml", listed)
-            annotation = _read_annotation(file)
-            objects += _objects(annotation, len(ids))
-            told.append([_number(_text(annotation, f"size/{side}")) for side in ("height", "width")])
-            paths.append(str(_find_image(folder / "JPEGImages", name, listed)))
-            ids.append(f"{prefix}/{name}" if len(prefixes) > 1 else name)
-            files.append(file)
-
+    paths, ids, files, objects, told = _read(root, prefixes, split)
     frames = read_frames(paths, orientation or STORED)
-    told = np.array(told)
     usable, left_out = usable_images(frames, told, lambda row: f"{files[row]}: <size>", on_error)
     if orientation is None:
         warn_of_undecided(frames, told, root)
@@ -133,13 +120,7 @@ def load_voc(
     table = _box_table(objects, classes, one_based)
 
     def describe(k: int) -> Described:
-        found = objects[k]
-        box = ", ".join(
-            f"{corner}={text[:20] or 'missing'}" for corner, text in zip(CORNERS, found.corners, strict=True)
-        )
-        # Only zeros tell that the file counts from 0; elsewhere the hint would mislead.
-        hint = ", or pass one_based=False if its pixels are counted from 0" if (table.boxes[k] == -1).any() else ""
-        return Described(f"{files[found.row]}: object {found.number} ({found.name[:80]})", box, found.name, "", hint)
+        return _described(objects[k], files[objects[k].row], table.boxes[k])
 
     keep, boxes, skipped = usable_boxes(table, frames, usable, classes, describe, on_error)
     difficult = np.array([o.difficult for o in objects], dtype=bool)[keep]
@@ -147,6 +128,33 @@ def load_voc(
     y = group_by_image(len(ids), table.images[keep], columns)
     data = DetectionData(np.array(paths), y, classes, np.array(ids), split, skipped=left_out + skipped)
     return data.subset(usable)
+
+
+def _read(
+    root: Path, prefixes: list[str], split: str
+) -> tuple[list[str], list[str], list[Path], list[_Object], np.ndarray]:
+    """Return of all images paths, ids, annotation files and the heights and widths they tell, and all their objects."""
+    paths, ids, files, objects, told = [], [], [], [], []
+    for prefix in prefixes:
+        folder = root / prefix
+        listed = folder / "ImageSets" / "Main" / f"{split}.txt"
+        for name in _read_split(folder, split):
+            file = path_inside(folder / "Annotations", f"{name}.xml", listed)
+            annotation = _read_annotation(file)
+            objects += _objects(annotation, len(ids))
+            told.append([_number(_text(annotation, f"size/{side}")) for side in ("height", "width")])
+            paths.append(str(_find_image(folder / "JPEGImages", name, listed)))
+            ids.append(f"{prefix}/{name}" if len(prefixes) > 1 else name)
+            files.append(file)
+    return paths, ids, files, objects, np.array(told)
+
+
+def _described(found: _Object, file: Path, zero_based: np.ndarray) -> Described:
+    """Say which object it is, for a message."""
+    box = ", ".join(f"{corner}={text[:20] or 'missing'}" for corner, text in zip(CORNERS, found.corners, strict=True))
+    # Only zeros tell that the file counts from 0; elsewhere the hint would mislead.
+    hint = ", or pass one_based=False if its pixels are counted from 0" if (zero_based == -1).any() else ""
+    return Described(f"{file}: object {found.number} ({found.name[:80]})", box, found.name, "", hint)
 
 
 def _read_split(folder: Path, split: str) -> list[str]:
