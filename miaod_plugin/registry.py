@@ -8,7 +8,16 @@ STRATEGIES = "miaod_plugin.strategies"
 DETECTORS = "miaod_plugin.detectors"
 TRAININGS = "miaod_plugin.trainings"
 DATA_KINDS = "miaod_plugin.data_kinds"  # of experiments
+ANNOTATION_FORMATS = "miaod_plugin.annotation_formats"  # of labelling tools
 FAMILIES = "miaod_plugin.detector_families"  # of detectors that somebody else names: ``FAMILY:NAME``
+
+_KINDS = {
+    STRATEGIES: "strategy",
+    DETECTORS: "detector",
+    TRAININGS: "training",
+    DATA_KINDS: "data kind",
+    ANNOTATION_FORMATS: "annotation format",
+}
 
 
 def registered(group: str) -> list[str]:
@@ -30,8 +39,7 @@ def find(group: str, name: str):
     if group == DETECTORS and colon:
         for entry in entry_points(group=FAMILIES, name=family):
             return entry.load()(member)
-    kind = {STRATEGIES: "strategy", DETECTORS: "detector", TRAININGS: "training", DATA_KINDS: "data kind"}[group]
-    raise ConfigError(f"unknown {kind} {name!r}{did_you_mean(name, registered(group))}")
+    raise ConfigError(f"unknown {_KINDS[group]} {name!r}{did_you_mean(name, registered(group))}")
 
 
 def name_of(group: str, thing: object) -> str | None:
