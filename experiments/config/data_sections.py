@@ -9,8 +9,7 @@ from pydantic import field_validator
 
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.parameters import Count, FilePath, Names, Several, Whole
-
-from .sections import Section
+from miaod_plugin.settings.sections import Section
 
 Place = Annotated[str, FilePath()]
 ClassNames = Annotated[list[str], Names(numbers=False)]

@@ -16,10 +16,10 @@ from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.mil.options import MODES, MIAODOptions
 from miaod_plugin.parameters import described
 from miaod_plugin.registry import DETECTORS, STRATEGIES, TRAININGS, find, registered
+from miaod_plugin.settings.estimators import COMMON_PARAMETERS
+from miaod_plugin.settings.sections import Section, options_of
 
 from .schema import KINDS, ExperimentConfig
-from .sections import Section, options_of
-from .training_sections import COMMON_PARAMETERS
 
 WIDTH = 100  # columns of the text
 NAMED = {TRAININGS: "training", STRATEGIES: "strategy", DETECTORS: "detector"}

@@ -13,12 +13,14 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.parameters import Count, Seed, Whole
 from miaod_plugin.registry import DATA_KINDS, STRATEGIES, TRAININGS, find, registered
+from miaod_plugin.settings.estimators import check_common
+from miaod_plugin.settings.refusals import first_line
+from miaod_plugin.settings.sections import Detector, Section, WrongKeyError
+from miaod_plugin.settings.yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
 
 from .data_sections import DataKind, Place
-from .refusals import first_line
-from .sections import Arm, Budget, Detector, Evaluation, Name, Published, Section, WrongKeyError
-from .training_sections import check_common, check_training, kind_of
-from .yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
+from .sections import Arm, Budget, Evaluation, Name, Published
+from .training_sections import check_training, kind_of
 
 MOST_CELLS = 100_000
 KINDS: dict[str, type[DataKind]] = {name: find(DATA_KINDS, name) for name in registered(DATA_KINDS)}
@@ -82,7 +84,7 @@ class ExperimentConfig(Section):
     @field_validator("training")
     @classmethod
     def _common(cls, parameters: dict) -> dict:
-        check_common(parameters)
+        check_common(parameters, "trainings.{}")
         return parameters
 
     @field_validator("trainings")

@@ -1,82 +1,19 @@
 """The sections of an experiment YAML. The text under a field is its entry in the reference, `miaod config`."""
 
-import inspect
-from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from miaod_plugin.errors import did_you_mean, shown
-from miaod_plugin.parameters import Count, FolderName, NonNegative, Number, wrong_argument
-from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
+from miaod_plugin.parameters import Count, FolderName, NonNegative, Number
+from miaod_plugin.registry import STRATEGIES, find, registered
+from miaod_plugin.settings.sections import Section, check_options
 
 Name = Annotated[str, FolderName()]
 
 
 SUPERVISED = "supervised"
 FULL_SUPERVISION = "full-supervision"  # what the runner calls the supervised training on all images
-
-
-SET_ELSEWHERE = ("num_classes", "random_state")  # by the data and by the seeds
-
-
-class WrongKeyError(ValueError):
-    """A key or value inside a free-form section that is refused: reported as 'section.key', like pydantic's own."""
-
-    def __init__(self, key: str, message: str):
-        super().__init__(message)
-        self.key = key
-
-
-def check_keys(given: dict, known: Iterable[str], what: str, where: str = "") -> None:
-    """Raise a `WrongKeyError` that names the first key, after `where`, that is not known."""
-    for key in given:
-        if key not in known:
-            raise WrongKeyError(f"{where}{key}", f"unknown {what}{did_you_mean(key, known)}")
-
-
-def check_values(given: dict, function: Callable, where: str = "") -> None:
-    """Raise a `WrongKeyError` that names the first value, after `where`, that `function` does not take."""
-    if wrong := wrong_argument(function, given):
-        raise WrongKeyError(f"{where}{wrong[0]}", wrong[1])
-
-
-def options_of(function: Callable) -> dict[str, inspect.Parameter]:
-    """Return what an experiment may set of a detector's factory, a strategy or a training, by name."""
-    parameters = inspect.signature(function).parameters.items()
-    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return {name: one for name, one in parameters if one.kind not in kinds and name not in SET_ELSEWHERE}
-
-
-def takes_any(function: Callable) -> bool:
-    """Whether a function takes keyword arguments that its signature does not name."""
-    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values())
-
-
-class Section(BaseModel):
-    """A part of an experiment file: no other keys, no other types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-
-class Detector(Section):
-    """A registered detector, or one of torchvision's, and its options."""
-
-    name: str
-    """A registered detector, or torchvision:NAME."""
-    options: dict[str, Any] = {}
-    """The detector's own; `miaod config NAME` lists them."""
-
-    @field_validator("name")
-    @classmethod
-    def _registered(cls, name: str) -> str:
-        find(DETECTORS, name)
-        return name
-
-    @model_validator(mode="after")
-    def _known_options(self) -> "Detector":
-        _check_options(find(DETECTORS, self.name), self.options, f"detector {self.name!r}")
-        return self
 
 
 class Arm(Section):
@@ -86,7 +23,7 @@ class Arm(Section):
     """A registered training, such as supervised, label_set or miaod, or one of the experiment's `trainings`."""
     strategy: str
     """A registered query strategy."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """The strategy's own; `miaod config NAME` lists them."""
     name: Name = ""
     """Of the arm's folder and curves; TRAINING+STRATEGY when left out."""
@@ -107,14 +44,8 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _known_options(self) -> "Arm":
-        _check_options(find(STRATEGIES, self.strategy), self.options, f"strategy {self.strategy!r}")
+        check_options(find(STRATEGIES, self.strategy), self.options, f"strategy {self.strategy!r}")
         return self
-
-
-def _check_options(function: Callable, options: dict[str, Any], what: str) -> None:
-    if not takes_any(function):
-        check_keys(options, options_of(function), f"option of {what}", "options.")
-    check_values(options, function, "options.")
 
 
 class Budget(Section):

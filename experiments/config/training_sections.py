@@ -3,18 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from miaod_plugin import ObjectDetector, Training
-from miaod_plugin.errors import ConfigError, did_you_mean, shown
+from miaod_plugin import Training
+from miaod_plugin.errors import did_you_mean, shown
 from miaod_plugin.registry import TRAININGS, find, registered
+from miaod_plugin.settings.estimators import check_own, check_whole
+from miaod_plugin.settings.sections import WrongKeyError
 
-from .sections import FULL_SUPERVISION, WrongKeyError, check_keys, check_values, options_of
-
-# Parameters of the estimator that an experiment decides elsewhere, or that differ between cycles.
-SET_BY_THE_RUNNER = {
-    "detector", "detector_options", "classes", "device", "random_state", "cache", "checkpoint", "on_step",
-    "verbose", "training",
-}  # fmt: skip
-COMMON_PARAMETERS = set(ObjectDetector().get_params()) - SET_BY_THE_RUNNER
+from .sections import FULL_SUPERVISION
 
 Sections = Mapping[str, Mapping[str, Any]]  # the section, by name
 
@@ -45,20 +40,9 @@ def check_training(sections: Sections, name: str) -> None:
     """Raise a `WrongKeyError` that names what is wrong with one training of the section."""
     own, kind = sections[name], kind_of(sections, name)
     _check_kind(name, kind, "kind" in own)
-    training, own = find(TRAININGS, kind), {key: value for key, value in own.items() if key != "kind"}
-    known = options_of(training)
-    for key in own:
-        if key in COMMON_PARAMETERS and key not in known:
-            raise WrongKeyError(f"{name}.{key}", "is common to all trainings; write it under 'training'")
-    check_keys(own, known, "key", f"{name}.")
-    check_values(own, training, f"{name}.")
-    try:
-        training_named(sections, name).check()
-    except ConfigError as error:
-        key, colon, reason = str(error).partition(": ")
-        if not colon or key.split(".")[0] not in known:
-            raise WrongKeyError(name, str(error)) from None
-        raise WrongKeyError(f"{name}.{key}", reason) from None
+    own = {key: value for key, value in own.items() if key != "kind"}
+    check_own(find(TRAININGS, kind), own, name, "training")
+    check_whole(training_named(sections, name), name)
 
 
 def _check_kind(name: str, kind: object, told: bool) -> None:
@@ -71,13 +55,3 @@ def _check_kind(name: str, kind: object, told: bool) -> None:
         if told:
             raise WrongKeyError(f"{name}.kind", f"unknown training {shown(kind)}{did_you_mean(str(kind), there)}")
         raise WrongKeyError(name, f"no training of this name is registered{did_you_mean(name, there)}, or a 'kind'")
-
-
-def check_common(parameters: Mapping[str, Any]) -> None:
-    """Raise a `WrongKeyError` that names the first key under `training` which not every training has."""
-    for key in parameters.keys() - COMMON_PARAMETERS:
-        if having := [name for name in registered(TRAININGS) if key in options_of(find(TRAININGS, name))]:
-            names = " and ".join(having)
-            raise WrongKeyError(key, f"is a parameter of {names} alone; write it under 'trainings.{having[-1]}'")
-    check_keys(parameters, COMMON_PARAMETERS, "key")
-    check_values(parameters, ObjectDetector)

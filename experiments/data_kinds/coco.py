@@ -8,9 +8,9 @@ from pydantic import model_validator
 from miaod_plugin.data import load_coco
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import shown
+from miaod_plugin.settings.sections import Section
 
 from ..config.data_sections import ClassNames, DataKind, Orientation, Place, Sizes, unless_at_hand
-from ..config.sections import Section
 
 
 class CocoPart(Section):

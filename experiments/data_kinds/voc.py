@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from miaod_plugin.data import load_voc
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.parameters import Whole
+from miaod_plugin.settings.sections import Section
 
 from ..config.data_sections import ClassNames, DataKind, Orientation, Place, Sizes, unless_at_hand
-from ..config.sections import Section
 
 
 class VocPart(Section):

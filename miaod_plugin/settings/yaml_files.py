@@ -1,4 +1,4 @@
-"""YAML as experiments use it: read in bounded time and memory, and refused in one line that names the place."""
+"""YAML as settings use it: read in bounded time and memory, and refused in one line that names the place."""
 
 import math
 import re
@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from miaod_plugin.errors import ConfigError, shown
-from miaod_plugin.files import read_text
+from ..errors import ConfigError, shown
+from ..files import read_text
 
-# Far more than any experiment needs, and read within a second or two.
+# Far more than any settings need, and read within a second or two.
 MOST_BYTES = 400_000
 MOST_NODES = 20_000  # keys, values and collections, with what aliases stand for written out
 MOST_DEPTH = 20

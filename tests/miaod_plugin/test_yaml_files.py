@@ -6,7 +6,7 @@ from tiny_experiment import write_experiment
 
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.config.schema import load_config
-from miaod_plugin.experiments.config.yaml_files import MOST_BYTES, MOST_NODES, parse_yaml, read_yaml
+from miaod_plugin.settings.yaml_files import MOST_BYTES, MOST_NODES, parse_yaml, read_yaml
 
 EXPANDING = "a: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
 MERGING = "a: &a0 {k: x}\n" + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 30))

@@ -1,12 +1,11 @@
-"""The one line a person reads when an experiment says what it may not."""
+"""The one line a person reads when a file of settings says what it may not."""
 
 from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from miaod_plugin.errors import did_you_mean, shown
-
+from ..errors import did_you_mean, shown
 from .sections import Section, WrongKeyError
 
 

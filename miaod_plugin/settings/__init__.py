@@ -1,0 +1,1 @@
+"""Files of settings that people write: how they are read, checked and refused."""
