@@ -7,6 +7,7 @@ from .errors import ConfigError, did_you_mean
 STRATEGIES = "miaod_plugin.strategies"
 DETECTORS = "miaod_plugin.detectors"
 TRAININGS = "miaod_plugin.trainings"
+STOPPING_RULES = "miaod_plugin.stopping_rules"
 DATA_KINDS = "miaod_plugin.data_kinds"  # of experiments
 ANNOTATION_FORMATS = "miaod_plugin.annotation_formats"  # of labelling tools
 FAMILIES = "miaod_plugin.detector_families"  # of detectors that somebody else names: ``FAMILY:NAME``
@@ -15,6 +16,7 @@ _KINDS = {
     STRATEGIES: "strategy",
     DETECTORS: "detector",
     TRAININGS: "training",
+    STOPPING_RULES: "stopping rule",
     DATA_KINDS: "data kind",
     ANNOTATION_FORMATS: "annotation format",
 }

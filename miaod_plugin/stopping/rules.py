@@ -1,0 +1,108 @@
+"""The stopping rules that come with the package."""
+
+from collections.abc import Sequence
+
+from ..parameters import Count, NonNegative, Positive, Probability
+from .base import Round, StoppingRule
+from .learning_curve import FEWEST, LearningCurve
+
+
+class PredictedGain(StoppingRule):
+    """Stop when the learning curve expects too little of the next round.
+
+    Parameters
+    ----------
+    least : float
+        The gain in average precision, in 0..1, that a round must promise.
+    images : int, optional
+        Images of the next round; as many as the last one added when left out.
+
+    References
+    ----------
+    `LearningCurve`.
+    """
+
+    def __init__(self, least: Probability = 0.01, images: Count | None = None):
+        self.least = least
+        self.images = images
+
+    def reason(self, rounds: Sequence[Round]) -> str | None:
+        """Return why to stop, once four rounds are scored: three points say nothing about their own noise."""
+        scored = [one for one in rounds if one.score is not None]
+        if len(scored) <= FEWEST:
+            return None
+        more = self.images or rounds[-1].images - rounds[-2].images
+        gain = LearningCurve([one.images for one in scored], [one.score for one in scored]).gain(more)
+        if gain.mean >= self.least:
+            return None
+        return (
+            f"{more:,} more images are expected to add {100 * gain.mean:.1f} points"
+            f" (95 %: {100 * gain.low:.1f} to {100 * gain.high:.1f}), less than {100 * self.least:g}"
+        )
+
+
+class StabilisedPredictions(StoppingRule):
+    """Stop when the detections on a fixed set of images hardly change from round to round.
+
+    Parameters
+    ----------
+    least : float
+        The agreement that counts as stable, see `agreement`.
+    rounds : int
+        For how many rounds in a row.
+
+    References
+    ----------
+    Bloodgood and Vijay-Shanker, *A method for stopping active learning based on stabilizing predictions*, CoNLL 2009.
+    """
+
+    def __init__(self, least: Probability = 0.8, rounds: Count = 2):
+        self.least = least
+        self.rounds = rounds
+
+    def reason(self, rounds: Sequence[Round]) -> str | None:
+        last = [one.agreement for one in rounds[-self.rounds :]]
+        if len(last) < self.rounds or any(value is None or value < self.least for value in last):
+            return None
+        return f"detections agree by {min(last):.2f} or more in the last {self.rounds} rounds (at least {self.least:g})"
+
+
+class OverallUncertainty(StoppingRule):
+    """Stop when the detector has become certain on a fixed set of images.
+
+    Parameters
+    ----------
+    share : float
+        Of the uncertainty in the first round, see `uncertainty`, below which it counts as certain.
+
+    References
+    ----------
+    Zhu, Wang and Hovy, *Multi-criteria-based strategy to stop active learning for data annotation*, COLING 2008.
+    """
+
+    def __init__(self, share: Positive = 0.5):
+        self.share = share
+
+    def reason(self, rounds: Sequence[Round]) -> str | None:
+        known = [one.uncertainty for one in rounds if one.uncertainty is not None]
+        if len(known) < 2 or not known[0] or known[-1] >= self.share * known[0]:
+            return None
+        return f"the uncertainty fell to {known[-1] / known[0]:.0%} of the first round's (less than {self.share:.0%})"
+
+
+class SpentBudget(StoppingRule):
+    """Stop when the budget is spent.
+
+    Parameters
+    ----------
+    most : float
+        In the unit in which the rounds count their cost, such as hours.
+    """
+
+    def __init__(self, most: NonNegative):
+        self.most = most
+
+    def reason(self, rounds: Sequence[Round]) -> str | None:
+        if not rounds or rounds[-1].cost < self.most:
+            return None
+        return f"the budget of {self.most:g} is spent ({rounds[-1].cost:g})"
