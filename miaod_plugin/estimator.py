@@ -6,6 +6,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
@@ -208,12 +209,21 @@ class ObjectDetector(FittedDetector):
             unlabeled = data.unlabeled[:0]
             if self.training_.uses_unlabeled:
                 unlabeled = as_many(data.unlabeled, len(data.X), seed)
-            device = chosen_device(self.device)
-            with seeded(seed):
-                self.network_ = self._build_network().to(device, memory_format=torch.channels_last)
+            self.network_ = self._new_network(seed)
             warn_of_size(self.network_, data.X)
             self._train(data.X, data.y, unlabeled, self._stages(len(data.X), len(unlabeled)), seed)
         return self
+
+    def untrained(self) -> "ObjectDetector":
+        """Return a copy with the network that `fit` begins with, for its embeddings: those of the backbone weights.
+
+        Its heads are random, so what it detects means nothing.
+        """
+        self._check_parameters()
+        begun = type(self)(**self.get_params(deep=False))
+        begun.classes_ = np.array([str(name) for name in (range(1) if self.classes is None else self.classes)])
+        begun.network_ = begun._new_network(seed_of(self.random_state))
+        return begun
 
     def trained_further(self, stages: list[Stage], X, y, unlabeled) -> "ObjectDetector":
         """Return a copy that went on through more stages of its training; the detector itself does not change.
@@ -269,6 +279,11 @@ class ObjectDetector(FittedDetector):
     def _stages(self, n_labeled: int, n_unlabeled: int) -> list[Stage]:
         n_unlabeled = n_unlabeled if self.training_.uses_unlabeled else 0
         return self.training_.plan(n_labeled, n_unlabeled, self.batch_size, self.max_steps)
+
+    def _new_network(self, seed: int) -> DetectionNetwork:
+        device = chosen_device(self.device)
+        with seeded(seed):
+            return self._build_network().to(device, memory_format=torch.channels_last)
 
     def _build_network(self) -> DetectionNetwork:
         detector = build_detector(self.detector, self.detector_options, len(self.classes_))

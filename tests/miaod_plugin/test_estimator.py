@@ -49,6 +49,14 @@ def test_the_seed_decides_the_first_weights():
     assert not torch.equal(first, other)
 
 
+def test_an_untrained_copy_has_the_weights_that_a_training_begins_with_and_embeds_images():
+    detector = tiny(learning_rate=0.0, max_steps=1)
+    untrained = detector.untrained()
+    assert not hasattr(detector, "network_") and np.isfinite(untrained.transform(DATA.X)).all()
+    fitted = dict(detector.fit(DATA.X[:2], DATA.y[:2]).network_.named_parameters())
+    assert all(torch.equal(value, fitted[name]) for name, value in untrained.network_.named_parameters())
+
+
 def test_images_on_disk_and_in_memory_give_the_same_detector(tmp_path):
     from miaod_plugin.data import load_voc
 
