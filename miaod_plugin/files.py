@@ -40,6 +40,28 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: str | Path, error: type[MiaodError] = ConfigError) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it is renamed to `path`, else removed with what is in it.
+
+    Raises
+    ------
+    MiaodError
+        An `error` where `path` is there already, unless as an empty folder: nothing is replaced.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise error(f"{path}: is there already and would be replaced; remove it or write to another folder")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had the same number
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically."""
     with atomic_path(path) as temporary:

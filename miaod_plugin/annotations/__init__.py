@@ -1,5 +1,27 @@
 """Files of labelling tools: images to annotate with boxes to start from, and the boxes that came back."""
 
+from .agreement import agreed
 from .base import Annotation, AnnotationFormat, Suggestion
+from .checking import TurnedImage
+from .coco import Coco
+from .cvat import Cvat
+from .label_studio import LabelStudio, label_config
+from .reading import image_sizes, read_annotations
+from .voc import Voc
+from .yolo import Yolo
 
-__all__ = ["Annotation", "AnnotationFormat", "Suggestion"]
+__all__ = [
+    "Annotation",
+    "AnnotationFormat",
+    "Coco",
+    "Cvat",
+    "LabelStudio",
+    "Suggestion",
+    "TurnedImage",
+    "Voc",
+    "Yolo",
+    "agreed",
+    "image_sizes",
+    "label_config",
+    "read_annotations",
+]

@@ -1,6 +1,5 @@
 """COCO JSON: one ``instances_*.json`` per split beside a folder of images."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from .collector import no_collection
 from .detection_data import DetectionData
 from .images import read_frames
 from .orientation import STORED, check_orientation
-from .paths import path_inside, read_file, require_folder
+from .parsing import number_of, read_json
+from .paths import path_inside, require_folder
 from .validation import (
     BoxTable,
     Described,
@@ -74,12 +74,12 @@ def load_coco(
         check_orientation(orientation)
     file, folder = Path(annotations), Path(images)
     require_folder(folder, LAYOUT)
-    content = _read_json(file)
-    names, rows = _read_images(content["images"], file)
+    content = read_coco_lists(file)
+    names, rows = read_coco_images(content["images"], file)
     paths = [str(path_inside(folder, name, file)) for name in names]
-    classes, category_ids = _read_categories(content["categories"], classes, file)
+    classes, category_ids = read_coco_categories(content["categories"], classes, file)
     frames = read_frames(paths, orientation or STORED)
-    told = np.array([[_number(entry.get(side)) for side in ("height", "width")] for entry in content["images"]])
+    told = np.array([[number_of(entry.get(side)) for side in ("height", "width")] for entry in content["images"]])
     if orientation is None:
         warn_of_undecided(frames, told, file)
     usable, left_out = usable_images(frames, told, lambda k: f"{file}: images[{k}] ({shown(names[k])})", on_error)
@@ -109,13 +109,9 @@ def _described(entry: dict, number: int, category_names: dict, file: Path) -> De
     return Described(where, f"bbox {shown(entry.get('bbox'))}", category, image)
 
 
-def _read_json(file: Path) -> dict[str, list[dict]]:
+def read_coco_lists(file: Path, most_bytes: int | None = None) -> dict[str, list[dict]]:
     """Return the three lists of the file, each a list of objects."""
-    try:
-        content = json.loads(read_file(file, LAYOUT))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not well-formed JSON ({error}); fix the file") from error
-    lists = {}
+    content, lists = read_json(file, LAYOUT, most_bytes), {}
     for key in ("images", "annotations", "categories"):
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
@@ -127,7 +123,7 @@ def _read_json(file: Path) -> dict[str, list[dict]]:
     return lists
 
 
-def _read_images(entries: list[dict], file: Path) -> tuple[list[str], dict[int, int]]:
+def read_coco_images(entries: list[dict], file: Path) -> tuple[list[str], dict[int, int]]:
     """Return the file names in order, and the row of each image id."""
     names, rows, seen = [], {}, set()
     for k, entry in enumerate(entries):
@@ -149,7 +145,7 @@ def _read_images(entries: list[dict], file: Path) -> tuple[list[str], dict[int, 
     return names, rows
 
 
-def _read_categories(entries: list[dict], classes, file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def read_coco_categories(entries: list[dict], classes, file: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the class names and the category id of each, in label order."""
     ids, seen = {}, set()
     for k, entry in enumerate(entries):
@@ -179,7 +175,7 @@ def ids_of(names: list[str]) -> list[str]:
 
 def _box_table(entries: list[dict], rows: dict[int, int], category_ids: tuple[int, ...]) -> BoxTable:
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
-    raw = np.array([_numbers(entry.get("bbox")) for entry in entries], dtype=np.float64).reshape(-1, 4)
+    raw = np.array([four_numbers(entry.get("bbox")) for entry in entries], dtype=np.float64).reshape(-1, 4)
     corner, size = raw[:, :2], raw[:, 2:]
     return BoxTable(
         boxes=np.concatenate([corner, corner + size], axis=1),
@@ -197,13 +193,6 @@ def _lookup(table: dict, key: object) -> int:
     return table.get(key, -1) if _is_id(key) else -1
 
 
-def _numbers(bbox: object) -> list[float]:
+def four_numbers(bbox: object) -> list[float]:
     """Return the four numbers of a box, NaN where there are none."""
-    return [_number(value) for value in bbox] if isinstance(bbox, list) and len(bbox) == 4 else [float("nan")] * 4
-
-
-def _number(value: object) -> float:
-    try:
-        return float("nan") if isinstance(value, bool | str) else float(value)
-    except (TypeError, OverflowError):
-        return float("nan")
+    return [number_of(value) for value in bbox] if isinstance(bbox, list) and len(bbox) == 4 else [float("nan")] * 4

@@ -1,7 +1,11 @@
 """Writing the COCO format."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from ..errors import DataError, shown
 from ..files import write_text
@@ -34,27 +38,45 @@ def write_coco(data: DetectionData, folder: str | Path) -> None:
         if back != given:
             raise DataError(f"ids: {shown(given)} would be read back as {shown(back)}; give ids without dots")
         new_file(pictures, name, "ids")
-    content = _content(data, names)
+    category_ids = data.category_ids or range(1, len(data.classes) + 1)
+    images = [
+        CocoImage(name, size, boxes, labels, {}, [{"iscrowd": int(ignore)} for ignore in ignored])
+        for name, (size, boxes, labels, ignored) in zip(names, stored_targets(data), strict=True)
+    ]
+    content = coco_content(images, dict(zip(category_ids, data.classes, strict=True)))
     for x, name in zip(data.X, map(str, data.ids), strict=True):
         store_image(x, pictures / name)
     write_text(file, json.dumps(content))
 
 
-def _content(data: DetectionData, names: list[str]) -> dict:
-    category_ids = data.category_ids or tuple(range(1, len(data.classes) + 1))
-    images, annotations = [], []
-    for name, ((height, width), boxes, labels, ignored) in zip(names, stored_targets(data), strict=True):
-        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
-        for (x1, y1, x2, y2), label, ignore in zip(boxes.tolist(), labels, ignored, strict=True):
+class CocoImage(NamedTuple):
+    """An image as COCO writes it, with what is to stand in the entries of it and of its boxes besides."""
+
+    name: str
+    size: tuple[int, int]  # height, width
+    boxes: np.ndarray
+    labels: np.ndarray
+    besides: dict
+    besides_boxes: list[dict]
+
+
+def coco_content(images: Iterable[CocoImage], categories: dict[int, str]) -> dict:
+    """Return the three lists of a COCO file; `categories` are the ids and names of the classes in label order."""
+    entries, annotations, category_ids = [], [], list(categories)
+    for number, image in enumerate(images, start=1):
+        height, width = image.size
+        entries.append({"id": number, "file_name": image.name, "width": width, "height": height, **image.besides})
+        rows = zip(image.boxes.tolist(), image.labels, image.besides_boxes, strict=True)
+        for (x1, y1, x2, y2), label, besides in rows:
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": len(images),
+                    "image_id": number,
                     "category_id": category_ids[label],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(ignore),
+                    **besides,
                 }
             )
-    categories = [{"id": key, "name": name} for key, name in zip(category_ids, data.classes, strict=True)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    listed = [{"id": key, "name": name} for key, name in categories.items()]
+    return {"images": entries, "annotations": annotations, "categories": listed}

@@ -40,12 +40,14 @@ def require_folder(folder: Path, layout: str) -> None:
         raise DataError(f"{folder}: {problem}; expected {layout}")
 
 
-def read_file(path: Path, layout: str) -> bytes:
-    """Return the content of a file, or raise a DataError that shows the expected `layout`."""
+def read_file(path: Path, layout: str, most_bytes: int | None = None) -> bytes:
+    """Return the content of a file, or raise a DataError that shows the expected `layout` or tells of its size."""
     if not os.path.isfile(path):
         problem = "a folder, not a file" if os.path.isdir(path) else "no such file"
         raise DataError(f"{path}: {problem}; expected {layout}")
     try:
+        if most_bytes is not None and os.path.getsize(path) > most_bytes:
+            raise DataError(f"{path}: has more than {most_bytes:,} bytes; give it in parts")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a file that can") from error

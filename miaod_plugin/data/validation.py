@@ -46,6 +46,7 @@ class Described(NamedTuple):
     class_name: str
     image: str
     hint: str = ""  # what to look at when the box is outside its image, whichever way that is turned
+    mend: str = "fix it or pass on_error='skip'"
 
 
 def check_on_error(on_error: str) -> None:
@@ -156,7 +157,7 @@ def usable_boxes(
         problem = _problem(table, row, finite[row], overhang[row], limits[row], described)
         if on_error == "raise":
             hint = _hint(table, row, overhang[row], frames, classes, described)
-            raise DataError(f"{described.where}: {problem}; fix it or pass on_error='skip'{hint}")
+            raise DataError(f"{described.where}: {problem}; {described.mend}{hint}")
         skipped.append(f"{described.where}: {problem}")
         logger.warning("skipped annotation: %s", skipped[-1])
     keep = np.flatnonzero(usable & kept)

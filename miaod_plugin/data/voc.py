@@ -14,6 +14,7 @@ from .collector import no_collection
 from .detection_data import DetectionData
 from .images import IMAGE_SUFFIXES, read_frames
 from .orientation import STORED, check_orientation
+from .parsing import number_in, read_xml, text_of
 from .paths import path_inside, read_file, require_folder
 from .validation import (
     BoxTable,
@@ -37,7 +38,7 @@ IMAGE_FILES = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-class _Object(NamedTuple):
+class VocObject(NamedTuple):
     """One ``<object>`` as it stands in the file."""
 
     row: int  # of its image
@@ -45,6 +46,12 @@ class _Object(NamedTuple):
     name: str
     corners: tuple[str, ...]
     difficult: bool
+
+    @property
+    def box(self) -> str:
+        """The corners for a message."""
+        named = zip(CORNERS, self.corners, strict=True)
+        return ", ".join(f"{corner}={text[:20] or 'missing'}" for corner, text in named)
 
 
 @no_collection()
@@ -132,7 +139,7 @@ def load_voc(
 
 def _read(
     root: Path, prefixes: list[str], split: str
-) -> tuple[list[str], list[str], list[Path], list[_Object], np.ndarray]:
+) -> tuple[list[str], list[str], list[Path], list[VocObject], np.ndarray]:
     """Return of all images paths, ids, annotation files and the heights and widths they tell, and all their objects."""
     paths, ids, files, objects, told = [], [], [], [], []
     for prefix in prefixes:
@@ -140,21 +147,20 @@ def _read(
         listed = folder / "ImageSets" / "Main" / f"{split}.txt"
         for name in _read_split(folder, split):
             file = path_inside(folder / "Annotations", f"{name}.xml", listed)
-            annotation = _read_annotation(file)
-            objects += _objects(annotation, len(ids))
-            told.append([_number(_text(annotation, f"size/{side}")) for side in ("height", "width")])
+            annotation = read_xml(file, LAYOUT, "annotation")
+            objects += voc_objects(annotation, len(ids))
+            told.append([number_in(text_of(annotation, f"size/{side}")) for side in ("height", "width")])
             paths.append(str(_find_image(folder / "JPEGImages", name, listed)))
             ids.append(f"{prefix}/{name}" if len(prefixes) > 1 else name)
             files.append(file)
     return paths, ids, files, objects, np.array(told)
 
 
-def _described(found: _Object, file: Path, zero_based: np.ndarray) -> Described:
+def _described(found: VocObject, file: Path, zero_based: np.ndarray) -> Described:
     """Say which object it is, for a message."""
-    box = ", ".join(f"{corner}={text[:20] or 'missing'}" for corner, text in zip(CORNERS, found.corners, strict=True))
     # Only zeros tell that the file counts from 0; elsewhere the hint would mislead.
     hint = ", or pass one_based=False if its pixels are counted from 0" if (zero_based == -1).any() else ""
-    return Described(f"{file}: object {found.number} ({found.name[:80]})", box, found.name, "", hint)
+    return Described(f"{file}: object {found.number} ({found.name[:80]})", found.box, found.name, "", hint)
 
 
 def _read_split(folder: Path, split: str) -> list[str]:
@@ -200,53 +206,21 @@ def _find_image(folder: Path, name: str, listed: Path) -> Path:
     )
 
 
-class _NoDoctype(ET.TreeBuilder):
-    """Refuses the only place where XML can declare entities."""
-
-    def doctype(self, name, pubid, system):
-        raise DataError("has a DOCTYPE, which annotations do not need and which may expand without end; remove it")
-
-
-def _read_annotation(file: Path) -> ET.Element:
-    """Return the root element of one annotation file."""
-    content = read_file(file, LAYOUT)
-    try:
-        annotation = ET.fromstring(content, parser=ET.XMLParser(target=_NoDoctype()))
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from None
-    except (ET.ParseError, LookupError, ValueError) as error:
-        raise DataError(f"{file}: not well-formed XML ({error}); fix the file or remove its id") from error
-    if annotation.tag != "annotation":
-        raise DataError(f"{file}: its root element is {shown(annotation.tag)}, not 'annotation'; is this a VOC file?")
-    return annotation
-
-
-def _objects(annotation: ET.Element, row: int) -> list[_Object]:
+def voc_objects(annotation: ET.Element, row: int) -> list[VocObject]:
     """Return the objects of the annotation of image `row`."""
     objects = []
     for number, element in enumerate(annotation.iterfind("object"), start=1):
-        corners = tuple(_text(element, f"bndbox/{corner}") for corner in CORNERS)
-        objects.append(_Object(row, number, _text(element, "name"), corners, _text(element, "difficult") == "1"))
+        corners = tuple(text_of(element, f"bndbox/{corner}") for corner in CORNERS)
+        objects.append(VocObject(row, number, text_of(element, "name"), corners, text_of(element, "difficult") == "1"))
     return objects
 
 
-def _text(element: ET.Element, path: str) -> str:
-    return " ".join((element.findtext(path) or "").split())
-
-
-def _box_table(objects: list[_Object], classes: tuple[str, ...], one_based: bool) -> BoxTable:
+def _box_table(objects: list[VocObject], classes: tuple[str, ...], one_based: bool) -> BoxTable:
     labels = {name: label for label, name in enumerate(classes)}
-    raw = np.array([[_number(text) for text in o.corners] for o in objects], dtype=np.float64).reshape(-1, 4)
+    raw = np.array([[number_in(text) for text in o.corners] for o in objects], dtype=np.float64).reshape(-1, 4)
     return BoxTable(
         boxes=raw - (np.array([1, 1, 0, 0]) if one_based else 0),
         labels=np.array([labels.get(o.name, -1) for o in objects], dtype=np.int64),
         images=np.array([o.row for o in objects], dtype=np.int64),
         empty=(raw[:, 2:] <= raw[:, :2]).any(axis=1),
     )
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

@@ -1,6 +1,7 @@
 """Writing the PASCAL VOC layout."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def write_voc(data: DetectionData, folder: str | Path) -> None:
         for suffix in IMAGE_FILES:
             new_file(pictures, name + suffix, "ids")
     annotations = [
-        _annotation(*target, data.classes, name) for target, name in zip(stored_targets(data), names, strict=True)
+        voc_annotation(*target, data.classes, name) for target, name in zip(stored_targets(data), names, strict=True)
     ]
     for x, name, file, annotation in zip(data.X, names, files, annotations, strict=True):
         image = store_image(x, pictures / name)
@@ -56,15 +57,25 @@ def write_voc(data: DetectionData, folder: str | Path) -> None:
     write_text(listed, "".join(f"{name}{column}\n" for name in names))
 
 
-def _annotation(size, boxes, labels, ignored, classes: tuple[str, ...], name: str) -> ET.Element:
+def voc_annotation(
+    size: tuple[int, int],
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    ignored: np.ndarray,
+    classes: Sequence[str],
+    name: str,
+    one_based: bool = True,
+) -> ET.Element:
+    """Return the XML of one image of this height and width; `name` is for messages, ``<filename>`` left empty."""
     annotation = ET.Element("annotation")
     ET.SubElement(annotation, "filename")
     element = ET.SubElement(annotation, "size")
     for field, value in (("width", size[1]), ("height", size[0]), ("depth", 3)):
         ET.SubElement(element, field).text = str(value)
-    for box, label, ignore in zip(boxes + np.array([1, 1, 0, 0]), labels, ignored, strict=True):
+    first = np.array([1, 1, 0, 0]) if one_based else 0
+    for box, label, ignore in zip(boxes + first, labels, ignored, strict=True):
         if (box[2:] <= box[:2]).any():
-            thin = (box - [1, 1, 0, 0]).tolist()
+            thin = (box - first).tolist()
             raise DataError(f"image {shown(name)}: box {thin} is too thin for VOC; use write_coco")
         element = ET.SubElement(annotation, "object")
         ET.SubElement(element, "name").text = classes[label]
