@@ -21,8 +21,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, read_image
-from torchvision.models import mobilenet_v2, resnet50
-from torchvision.models.detection import RetinaNet, ssdlite320_mobilenet_v3_large
+from torchvision.models import mobilenet_v2, mobilenet_v3_large, resnet50
+from torchvision.models.detection import FasterRCNN, RetinaNet, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FrozenBatchNorm2d
@@ -74,13 +75,22 @@ def torchvision_retinanet(
     return RetinaNet(backbone, CLASSES, size, 2 * size, head=head)
 
 
+def torchvision_faster_rcnn(size: int) -> FasterRCNN:
+    """Return torchvision's Faster R-CNN on its MobileNetV3, frozen as ours."""
+    body = mobilenet_v3_large(norm_layer=FrozenBatchNorm2d).features
+    body[:4].requires_grad_(False)  # to stride 4
+    backbone = BackboneWithFPN(body, {"13": "0", "16": "1"}, [160, 960], 256)  # and a third level by pooling
+    anchors = AnchorGenerator(((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3)
+    return FasterRCNN(backbone, CLASSES + 1, size, 2 * size, rpn_anchor_generator=anchors)
+
+
 def torchvision_ssdlite(size: int) -> nn.Module:
     """Return torchvision's SSDLite, whose size is 320."""
     return ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
 
 
 def cases(size: int = 320) -> dict[str, Case]:
-    """Return the three networks on images of `size` pixels."""
+    """Return the four networks on images of `size` pixels."""
     photographs = {"weights": None, "min_size": size, "max_size": 2 * size}
     return {
         "RetinaNet-MobileNetV2": Case(
@@ -92,6 +102,9 @@ def cases(size: int = 320) -> dict[str, Case]:
             {"weights": None, "reduced_tail": True, "size": 320},
             partial(torchvision_ssdlite, 320),
             8,
+        ),
+        "Faster R-CNN-MobileNetV3": Case(
+            "fasterrcnn_mobilenet_v3_large_320_fpn", photographs, partial(torchvision_faster_rcnn, size), 2
         ),
     }
 
@@ -187,7 +200,7 @@ def step_times(
 
 
 def training_steps() -> Iterator[Comparison]:
-    """Compare the steps of the three networks, in both precisions."""
+    """Compare the steps of the four networks, in both precisions."""
     for name, case in cases().items():
         for precision, ours in (("float32", "ours"), ("bf16", "ours in bf16")):
             what = f"training step, {name}, {case.batch_size} images: {ours} / torchvision's reference"

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import remove_small_boxes
 
 from .base import Detector, Features, average_inside
@@ -17,13 +16,10 @@ from .options import Classes, HeadFeatures, Proposals
 from .photographs import Photographs, takes_photographs
 from .postprocessing import all_above, clipped, finished
 from .precision import HalfPrecision, HalfSequential
-from .torchvision_parts import (
-    background_first,
-    count_from_one,
-    mean_classification,
-    padded_size,
-    transformed,
-)
+from .proposals import pool, propose, regression_loss, sample_proposals
+from .torchvision_parts import Anchors, background_first, padded_size, transformed
+
+IGNORED = -100  # by torch's cross-entropy
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
 POSTPROCESSING = {"box_score_thresh": 0.05, "box_nms_thresh": 0.5, "box_detections_per_img": 100}
@@ -31,7 +27,7 @@ POSTPROCESSING = {"box_score_thresh": 0.05, "box_nms_thresh": 0.5, "box_detectio
 
 @dataclass
 class ProposalFeatures(Features):
-    """`Features` whose one level holds the box head's output for each proposal, ``(B, P, D)``, padded to equal P.
+    """`Features` whose one level holds the box head's output for each of P proposals, ``(B, P, D)``; see `valid`.
 
     Attributes
     ----------
@@ -39,14 +35,14 @@ class ProposalFeatures(Features):
         The backbone's feature maps.
     proposal_loss : dict of Tensor
         The loss parts of the region proposal network; empty without targets.
-    labels, box_targets : list of Tensor, (P_i,) and (P_i, 4), or None
-        The class of each sampled proposal, 0 for background, and the regression it should have.
+    labels, boxes : Tensor, (B, P) and (B, P, 4), or None
+        The class of each sampled proposal, -1 for background, and the box it should become.
     """
 
     pyramid: list[Tensor] | None = None
     proposal_loss: dict[str, Tensor] | None = None
-    labels: list[Tensor] | None = None
-    box_targets: list[Tensor] | None = None
+    labels: Tensor | None = None
+    boxes: Tensor | None = None
 
 
 class FasterRCNNDetector(Detector):
@@ -81,33 +77,34 @@ class FasterRCNNDetector(Detector):
         )
         self.rcnn.rpn.head.conv = HalfSequential(*self.rcnn.rpn.head.conv)
         self.box_predictor = predictor.bbox_pred
+        self._anchors = Anchors(self.rcnn.rpn.anchor_generator)
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> ProposalFeatures:
         original_sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = transformed(self.rcnn, images, targets)
-        pyramid = self.rcnn.backbone(batch.tensors)
-        wanted = None if targets is None else count_from_one(targets)
+        pyramid, heads = self.rcnn.backbone(batch.tensors), self.rcnn.roi_heads
+        maps, padded = list(pyramid.values()), tuple(batch.tensors.shape[-2:])
         # with targets, losses and the many proposals of training; without, the proposals of test time in every round
-        proposals, proposal_loss = self.rcnn.rpn.train(wanted is not None)(batch, pyramid, wanted)
-        labels = box_targets = None
-        if wanted is not None:
-            proposals, _, labels, box_targets = self.rcnn.roi_heads.select_training_samples(proposals, wanted)
-        counts = [len(boxes) for boxes in proposals]
-        pooled = self.rcnn.roi_heads.box_roi_pool(pyramid, proposals, batch.image_sizes)
-        boxed = _pad(self.rcnn.roi_heads.box_head(pooled).split(counts))
-        valid = torch.arange(boxed.shape[1], device=boxed.device) < torch.tensor(counts, device=boxed.device)[:, None]
+        rpn = self.rcnn.rpn.train(targets is not None)
+        proposals, valid, proposal_loss = propose(rpn, batch, maps, self._anchors(batch, maps), targets)
+        labels = boxes = None
+        if targets is not None:
+            proposals, valid, labels, boxes = sample_proposals(heads, proposals, valid, targets)
+        pooled, rows = pool(heads.box_roi_pool, pyramid, proposals, valid, padded)
+        boxed = heads.box_head(pooled)
+        boxed = boxed.new_zeros(valid.numel(), self.head_features).index_copy(0, rows, boxed).view(*valid.shape, -1)
         return ProposalFeatures(
             [boxed],
-            _pad(proposals),
+            proposals,
             batch.image_sizes,
             original_sizes,
-            tuple(batch.tensors.shape[-2:]),
+            padded,
             targets,
             [valid],
-            pyramid=list(pyramid.values()),
+            pyramid=maps,
             proposal_loss=proposal_loss,
             labels=labels,
-            box_targets=box_targets,
+            boxes=boxes,
         )
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
@@ -120,16 +117,21 @@ class FasterRCNNDetector(Detector):
         return self.box_predictor(features.maps[0])  # four numbers for background, then for each class
 
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: ProposalFeatures) -> dict[str, Tensor]:
-        valid = features.valid[0]
-        losses = []
-        for (logits,) in heads:
-            classification, regression = fastrcnn_loss(
-                background_first(logits)[valid], boxes[valid], features.labels, features.box_targets
-            )
-            losses.append({"classification": classification, "box_regression": regression})
-        return mean_classification(losses) | {
-            "objectness": features.proposal_loss["loss_objectness"],
-            "proposal_regression": features.proposal_loss["loss_rpn_box_reg"],
+        valid, positive = features.valid[0], features.labels >= 0
+        count = valid.sum().clamp(min=1)
+        wanted = torch.where(positive, features.labels, self.num_classes)  # background is last
+        classification = [
+            F.cross_entropy(logits.transpose(1, 2), torch.where(valid, wanted, IGNORED), reduction="sum") / count
+            for (logits,) in heads
+        ]
+        # four numbers for background, then for each class
+        of_class = (features.labels + 1)[..., None, None].expand(-1, -1, 1, 4)
+        regression = boxes.unflatten(2, (-1, 4)).gather(2, of_class).squeeze(2)
+        coder = self.rcnn.roi_heads.box_coder
+        return {
+            "classification": torch.stack(classification).mean(),
+            "box_regression": regression_loss(regression, features.anchors, features.boxes, positive, coder) / count,
+            **features.proposal_loss,
         }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: ProposalFeatures) -> list[dict[str, Tensor]]:
@@ -139,7 +141,7 @@ class FasterRCNNDetector(Detector):
         # four numbers for each class, background first
         regression = boxes.unflatten(2, (-1, 4))[found.images, found.instances, found.labels + 1]
         proposals = features.anchors[found.images, found.instances]
-        decoded = clipped(decode(regression, proposals, heads.box_coder), found.images, features)
+        decoded = clipped(decode(regression, proposals, heads.box_coder), found.images, features.image_sizes)
         large = remove_small_boxes(decoded, min_size=1e-2)
         return finished(found.at(large), decoded[large], features, heads.nms_thresh, heads.detections_per_img)
 
@@ -160,12 +162,6 @@ class ProposalClassifier(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         return [self.class_logits(maps[0])]
-
-
-def _pad(rows: list[Tensor]) -> Tensor:
-    """Stack tensors ``(P_i, D)`` to ``(B, P, D)`` with zeros below; P is at least 1, for there may be no proposal."""
-    most = max(1, max(len(of_image) for of_image in rows))
-    return torch.stack([F.pad(of_image, (0, 0, 0, most - len(of_image))) for of_image in rows])
 
 
 @takes_photographs()

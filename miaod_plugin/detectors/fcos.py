@@ -84,7 +84,7 @@ class FCOSDetector(Detector):
         scores = (torch.cat(logits, dim=1).sigmoid() * boxes[..., 4:].sigmoid()).sqrt()
         found = best_of_levels(scores, sizes, fcos.score_thresh, fcos.topk_candidates)
         regression, cells = boxes[found.images, found.instances, :4], features.anchors[found.instances]
-        decoded = clipped(fcos.box_coder.decode(regression, cells), found.images, features)
+        decoded = clipped(fcos.box_coder.decode(regression, cells), found.images, features.image_sizes)
         return finished(found, decoded, features, fcos.nms_thresh, fcos.detections_per_img)
 
 

@@ -17,15 +17,19 @@ from torchvision.ops import box_iou
 MOST_PAIRS = 1 << 24  # of boxes and anchors compared at once: 64 MiB, whatever an image holds
 
 
-def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground: float, background: float) -> Tensor:
-    """Return the box that each anchor is matched to, as torchvision's `Matcher` with low-quality matches.
+def match_anchors(
+    anchors: Tensor, targets: list[dict[str, Tensor]], foreground: float, background: float, low_quality: bool = True
+) -> Tensor:
+    """Return the box that each anchor is matched to, as torchvision's `Matcher`.
 
     Parameters
     ----------
-    anchors : Tensor, (A, 4)
+    anchors : Tensor, (A, 4), or (B, A, 4) where each image has its own
     targets : list of B dicts with ``boxes`` (m, 4)
     foreground, background : float
         IoU from which an anchor is a positive, and below which it is a negative.
+    low_quality : bool
+        Every box keeps the anchors that overlap it most, however little.
 
     Returns
     -------
@@ -37,9 +41,9 @@ def match_anchors(anchors: Tensor, targets: list[dict[str, Tensor]], foreground:
     for first, boxes in _some_boxes(anchors, targets):
         iou = _ious(boxes, anchors)
         best, nearest = _better(best, nearest, iou, first)
-        # every box keeps the anchors that overlap it most, however little
-        closest = iou.amax(dim=2, keepdim=True)
-        kept |= ((iou == closest) & (closest > 0)).any(dim=1)
+        if low_quality:
+            closest = iou.amax(dim=2, keepdim=True)
+            kept |= ((iou == closest) & (closest > 0)).any(dim=1)
     matches = torch.where(best < background, Matcher.BELOW_LOW_THRESHOLD, nearest)
     matches = torch.where((best >= background) & (best < foreground), Matcher.BETWEEN_THRESHOLDS, matches)
     return torch.where(kept, nearest, matches)
@@ -100,7 +104,7 @@ def match_cells(cells: Tensor, targets: list[dict[str, Tensor]], level_cells: li
 
 def _none_yet(anchors: Tensor, targets: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return the values and indices of `_better` before any box was seen."""
-    best = anchors.new_full((len(targets), len(anchors)), -1.0)
+    best = anchors.new_full((len(targets), anchors.shape[-2]), -1.0)
     return best, torch.zeros_like(best, dtype=torch.int64)
 
 
@@ -119,13 +123,15 @@ def _some_boxes(anchors: Tensor, targets: list[dict[str, Tensor]]) -> Iterator[t
     Images with fewer are filled up with points at 0, 0, which overlap nothing.
     """
     boxes = pad_sequence([target["boxes"] for target in targets], batch_first=True)
-    at_once = max(1, MOST_PAIRS // (len(targets) * len(anchors)))
+    at_once = max(1, MOST_PAIRS // (len(targets) * anchors.shape[-2]))
     for first in range(0, boxes.shape[1], at_once):
         yield first, boxes[:, first : first + at_once]
 
 
 def _ious(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Return the IoU of boxes ``(B, M, 4)`` and anchors ``(A, 4)`` -> ``(B, M, A)``."""
+    """Return the IoU of boxes ``(B, M, 4)`` and anchors ``(A, 4)`` or ``(B, A, 4)`` -> ``(B, M, A)``."""
+    if anchors.dim() == 3:
+        return torch.stack([box_iou(*pair) for pair in zip(boxes, anchors, strict=True)])
     return box_iou(boxes.flatten(0, 1), anchors).view(*boxes.shape[:2], len(anchors))
 
 

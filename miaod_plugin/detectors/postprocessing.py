@@ -67,9 +67,9 @@ def _best(found: Candidates, groups: Tensor, n_groups: int, at_most: int) -> Can
     return found.at((first[:, None] + columns)[columns < counts[:, None]])
 
 
-def clipped(boxes: Tensor, images: Tensor, features: Features) -> Tensor:
+def clipped(boxes: Tensor, images: Tensor, image_sizes: list[tuple[int, int]]) -> Tensor:
     """Return boxes ``(M, 4)`` of the images ``(M,)`` clipped to the resized images."""
-    return torch.minimum(boxes.clamp(min=0), _sides(features.image_sizes, boxes)[images])
+    return torch.minimum(boxes.clamp(min=0), _sides(image_sizes, boxes)[images])
 
 
 def finished(
@@ -88,7 +88,9 @@ def finished(
     at_most : int
         Detections of an image.
     """
-    kept = [of_image[:at_most] for of_image in _survivors(found, boxes, len(features.image_sizes), nms_thresh)]
+    n_images = len(features.image_sizes)
+    kept = survivors(found, boxes, _counts(found.images, n_images), nms_thresh)
+    kept = [of_image[:at_most] for of_image in kept.split(_counts(found.images[kept], n_images))]
     counts, kept = [len(of_image) for of_image in kept], torch.cat(kept)
     found, boxes = found.at(kept), boxes[kept]
     scale = _sides(features.original_sizes, boxes, torch.float32) / _sides(features.image_sizes, boxes, torch.float32)
@@ -102,38 +104,37 @@ def finished(
     return [dict(zip(columns, image, strict=True)) for image in images]
 
 
-def _survivors(found: Candidates, boxes: Tensor, n_images: int, threshold: float) -> list[Tensor]:
-    """Return the rows of candidates that survive non-maximum suppression, for each image, best first."""
-    counts = _counts(found.images, n_images)
-    n_at_once = max(1, MOST_AT_ONCE // max(1, *counts)) if boxes.is_cuda else 1
-    survivors, first = [], 0
-    for start in range(0, n_images, n_at_once):
-        of_these = counts[start : start + n_at_once]
-        rows = slice(first, first + sum(of_these))
+def survivors(found: Candidates, boxes: Tensor, counts: list[int], threshold: float) -> Tensor:
+    """Return the rows of candidates that survive non-maximum suppression per class: image after image, best first.
+
+    `boxes` are theirs, ``(M, 4)``, and `counts` says how many candidates each image has.
+    """
+    at_once = max(1, MOST_AT_ONCE // max(1, *counts)) if boxes.is_cuda else 1
+    kept, first = [], 0
+    for start in range(0, len(counts), at_once):
+        of_these = sum(counts[start : start + at_once])
+        rows = slice(first, first + of_these)
         args = boxes[rows], found.scores[rows], found.labels[rows]
         if boxes.is_cuda:
-            kept = _suppress_all(*args, found.images[rows] - start, len(of_these), threshold)
+            of_these_kept = _suppress_all(*args, found.images[rows] - start, threshold)
         else:
-            kept = [batched_nms(*args, threshold)]
-        survivors += [first + of_image for of_image in kept]
-        first += sum(of_these)
-    return survivors
+            of_these_kept = batched_nms(*args, threshold)
+        kept.append(first + of_these_kept)
+        first += of_these
+    return torch.cat(kept)
 
 
-def _suppress_all(
-    boxes: Tensor, scores: Tensor, labels: Tensor, images: Tensor, n_images: int, threshold: float
-) -> list[Tensor]:
+def _suppress_all(boxes: Tensor, scores: Tensor, labels: Tensor, images: Tensor, threshold: float) -> Tensor:
     """Suppress the boxes of several images, of which each class lies apart in the plane: one kernel, one wait.
 
     In float64, in which that moves no box by a rounding error that matters, as it does in float32.
     """
     if not len(boxes):
-        return [images] * n_images
+        return images
     side = boxes.max().double() + 1
     apart = (labels + images * (labels.max() + 1)) * side
     kept = nms(boxes.double() + apart[:, None], scores.double(), threshold)
-    kept = kept[images[kept].sort(stable=True).indices]
-    return list(kept.split(_counts(images[kept], n_images)))
+    return kept[images[kept].sort(stable=True).indices]
 
 
 def _counts(images: Tensor, n_images: int) -> list[int]:

@@ -100,7 +100,7 @@ class RetinaNetDetector(Detector):
         net, sizes = self.retinanet, [level.shape[1] for level in logits]
         found = best_of_levels(torch.cat(logits, dim=1).sigmoid_(), sizes, net.score_thresh, net.topk_candidates)
         regression, anchors = boxes[found.images, found.instances], features.anchors[found.instances]
-        decoded = clipped(decode(regression, anchors, net.box_coder), found.images, features)
+        decoded = clipped(decode(regression, anchors, net.box_coder), found.images, features.image_sizes)
         return finished(found, decoded, features, net.nms_thresh, net.detections_per_img)
 
 

@@ -108,7 +108,7 @@ class SSDDetector(Detector):
         ssd, scores = self.ssd, background_first(torch.cat(logits, dim=1)).softmax(dim=-1)[..., 1:]
         found = best_of_classes(scores, ssd.score_thresh, ssd.topk_candidates)
         regression, default = boxes[found.images, found.instances], features.anchors[found.instances]
-        decoded = clipped(decode(regression, default, ssd.box_coder), found.images, features)
+        decoded = clipped(decode(regression, default, ssd.box_coder), found.images, features.image_sizes)
         return finished(found, decoded, features, ssd.nms_thresh, ssd.detections_per_img)
 
 

@@ -139,11 +139,6 @@ class LevelClassifier(nn.Module):
         return list(self.head(maps).split(sizes, dim=1))
 
 
-def mean_classification(losses: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the loss parts of the first classifier, ``classification`` averaged over all; the others are the same."""
-    return losses[0] | {"classification": torch.stack([loss["classification"] for loss in losses]).mean()}
-
-
 def background_first(logits: Tensor) -> Tensor:
     """Turn logits ``(..., C + 1)`` with background last, as in `miaod_plugin`, into torchvision's order."""
     return logits.roll(1, dims=-1)

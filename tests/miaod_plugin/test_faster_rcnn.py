@@ -4,10 +4,12 @@ import pytest
 import torch
 from detector_batch import TARGETS, assert_same_detections, background_to_front, from_one, images
 from torchvision.models import detection
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from miaod_plugin import mil
 from miaod_plugin.detectors.faster_rcnn import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
 from miaod_plugin.detectors.network import DetectionNetwork
+from miaod_plugin.detectors.proposals import balanced_sample
 from miaod_plugin.mil.objective import labeled_losses, unlabeled_losses
 from miaod_plugin.mil.options import miaod_options
 
@@ -48,10 +50,9 @@ def twins(request):
     return network.double(), model.double()
 
 
-@torch.no_grad()
-def test_losses_equal_torchvision_s(twins):
-    network, model = twins
-    torch.manual_seed(1)  # both draw the proposals they sample
+def losses_of_both(network, model):
+    """Return the losses of ours and of torchvision's training, by our names."""
+    torch.manual_seed(1)
     loss = network(images(), TARGETS).loss
     for module in (model, model.rpn, model.roi_heads):
         module.training = True  # BatchNorm stays as it is
@@ -65,9 +66,56 @@ def test_losses_equal_torchvision_s(twins):
         "proposal_regression": "loss_rpn_box_reg",
     }
     assert loss.keys() == names.keys()
-    for ours, theirs in names.items():
-        torch.testing.assert_close(loss[ours], expected[theirs], rtol=1e-5, atol=1e-6)
-    assert loss["box_regression"] > 0
+    return loss, {ours: expected[theirs] for ours, theirs in names.items()}
+
+
+@torch.no_grad()
+def test_losses_equal_torchvision_s_where_all_is_sampled(twins, monkeypatch):
+    network, model = twins
+    for one in (network.detector.rcnn, model):
+        for part in (one.rpn, one.roi_heads):
+            monkeypatch.setattr(part.fg_bg_sampler, "batch_size_per_image", 100_000)
+    loss, expected = losses_of_both(network, model)
+    for name, value in expected.items():
+        torch.testing.assert_close(loss[name].to(value), value, rtol=1e-5, atol=1e-6)
+    assert loss["box_regression"] > 0 and loss["proposal_regression"] > 0
+
+
+class OurSample:
+    """Our sample of anchors where torchvision's models ask for theirs: a mask of positives and of negatives each."""
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __call__(self, labels):
+        matches = torch.stack(labels).long() - 1  # of 1, 0 and -1
+        rows, sampled = balanced_sample(matches, self.sampler)
+        taken = torch.zeros_like(matches).scatter_add_(1, rows, sampled.long())
+        return [*(taken * (matches >= 0))], [*(taken * (matches == -1))]
+
+
+@torch.no_grad()
+def test_the_proposal_network_s_losses_equal_torchvision_s_of_the_same_sample(twins, monkeypatch):
+    network, model = twins
+    monkeypatch.setattr(model.rpn, "fg_bg_sampler", OurSample(network.detector.rcnn.rpn.fg_bg_sampler))
+    loss, expected = losses_of_both(network, model)
+    for name in ("objectness", "proposal_regression"):
+        torch.testing.assert_close(loss[name].to(expected[name]), expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_each_anchor_is_sampled_as_often_as_by_torchvision():
+    torch.manual_seed(0)
+    sampler = BalancedPositiveNegativeSampler(8, 0.5)
+    kinds = torch.tensor([[1] * 6 + [0] * 10 + [-1] * 4, [1] * 2 + [0] * 3 + [-1] * 15])
+    ours, theirs = torch.zeros(2, 20), torch.zeros(2, 20)
+    for _ in range(2000):
+        rows, sampled = balanced_sample(kinds - 1, sampler)
+        taken = torch.zeros(2, 20).scatter_add_(1, rows, sampled.float())
+        assert taken.max() == 1 and taken.sum(dim=1).tolist() == [8, 5]
+        ours += taken
+        theirs += torch.stack([p + n for p, n in zip(*sampler([*kinds]), strict=True)])
+    assert (ours - theirs).abs().max() < 2000 * 0.08  # five standard deviations of a difference
+    assert ours[:, 16:].sum() == 0 and ours[1, :5].tolist() == [2000] * 5
 
 
 @torch.no_grad()
@@ -96,9 +144,13 @@ def test_unlabelled_images_have_the_proposals_of_test_time_in_every_round():
 def test_images_have_as_many_valid_instances_as_proposals():
     network = tiny(sampled_proposals=16)
     outputs = network(images(), TARGETS)
-    counts = [len(labels) for labels in outputs.features.labels]
-    assert outputs.valid[0].sum(dim=1).tolist() == counts
-    assert outputs.heads[0][0].shape == (3, max(counts), 4) and outputs.mil_logits[0].shape[2] == 4
+    assert outputs.valid[0].tolist() == [[True] * 16] * 3
+    assert outputs.heads[0][0].shape == (3, 16, 4) and outputs.mil_logits[0].shape[2] == 4
+    network.detector.rcnn.rpn.score_thresh = 1.0  # no proposals but the images' own boxes
+    outputs = network(images(), TARGETS)
+    assert outputs.valid[0].sum(dim=1).tolist() == [2, 0, 1]
+    assert sorted(outputs.features.labels[outputs.valid[0]].tolist()) == [0, 1, 2]
+    assert all(torch.isfinite(loss) for loss in outputs.loss.values())
 
 
 def test_an_image_without_a_proposal_has_no_uncertainty_and_no_detection():
