@@ -10,7 +10,8 @@ TRAININGS = "miaod_plugin.trainings"
 STOPPING_RULES = "miaod_plugin.stopping_rules"
 DATA_KINDS = "miaod_plugin.data_kinds"  # of experiments
 ANNOTATION_FORMATS = "miaod_plugin.annotation_formats"  # of labelling tools
-FAMILIES = "miaod_plugin.detector_families"  # of detectors that somebody else names: ``FAMILY:NAME``
+# Of detectors and strategies that somebody else names: ``FAMILY:NAME``.
+FAMILIES = {DETECTORS: "miaod_plugin.detector_families", STRATEGIES: "miaod_plugin.strategy_families"}
 
 _KINDS = {
     STRATEGIES: "strategy",
@@ -28,7 +29,7 @@ def registered(group: str) -> list[str]:
 
 
 def find(group: str, name: str):
-    """Load the object registered as `name` in `group`; a detector ``FAMILY:NAME`` is made by its family's function.
+    """Load the object registered as `name` in `group`; what is called ``FAMILY:NAME`` is made by its family's function.
 
     Raises
     ------
@@ -37,11 +38,17 @@ def find(group: str, name: str):
     """
     for entry in entry_points(group=group, name=name):
         return entry.load()
-    family, colon, member = name.partition(":")
-    if group == DETECTORS and colon:
-        for entry in entry_points(group=FAMILIES, name=family):
+    if is_of_family(group, name):
+        family, _, member = name.partition(":")
+        for entry in entry_points(group=FAMILIES[group], name=family):
             return entry.load()(member)
     raise ConfigError(f"unknown {_KINDS[group]} {name!r}{did_you_mean(name, registered(group))}")
+
+
+def is_of_family(group: str, name: str) -> bool:
+    """Whether a name is ``FAMILY:NAME`` with a family that is registered for the group."""
+    family, colon, _ = name.partition(":")
+    return bool(colon) and group in FAMILIES and family in registered(FAMILIES[group])
 
 
 def name_of(group: str, thing: object) -> str | None:

@@ -15,7 +15,7 @@ from miaod_plugin import MIAOD, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.mil.options import MODES, MIAODOptions
 from miaod_plugin.parameters import described
-from miaod_plugin.registry import DETECTORS, STRATEGIES, TRAININGS, find, registered
+from miaod_plugin.registry import DETECTORS, STRATEGIES, TRAININGS, find, is_of_family, registered
 from miaod_plugin.settings.estimators import COMMON_PARAMETERS
 from miaod_plugin.settings.sections import Section, options_of
 
@@ -67,9 +67,7 @@ def option_parts(name: str) -> list[Part]:
     ConfigError
         If nothing of that name is registered.
     """
-    groups = [group for group in NAMED if name in registered(group)]
-    if name.startswith("torchvision:"):
-        groups = [DETECTORS]
+    groups = [group for group in NAMED if name in registered(group) or is_of_family(group, name)]
     if not groups:
         known = {one for group in NAMED for one in registered(group)}
         raise ConfigError(f"{shown(name)} is no detector, strategy or training{did_you_mean(name, known)}")

@@ -122,7 +122,7 @@ class ExperimentConfig(Section):
             if arm.training not in known:
                 message = f"unknown training {shown(arm.training)}{did_you_mean(arm.training, known)}"
                 raise WrongKeyError(f"arms.{number}.training", message)
-            strategy = find(STRATEGIES, arm.strategy)
+            strategy = find(STRATEGIES, arm.strategy)(**arm.options)
             if not strategy.reads(find(TRAININGS, kind_of(self.trainings, arm.training))):
                 fitting = " or ".join(one for one in registered(TRAININGS) if strategy.reads(find(TRAININGS, one)))
                 message = f"{arm.training!r} does not train what strategy {arm.strategy!r} reads; give {fitting}"

@@ -4,9 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from miaod_plugin.errors import did_you_mean, shown
 from miaod_plugin.parameters import Count, FolderName, NonNegative, Number
-from miaod_plugin.registry import STRATEGIES, find, registered
+from miaod_plugin.registry import STRATEGIES, find
 from miaod_plugin.settings.sections import Section, check_options
 
 Name = Annotated[str, FolderName()]
@@ -22,24 +21,24 @@ class Arm(Section):
     training: str
     """A registered training, such as supervised, label_set or miaod, or one of the experiment's `trainings`."""
     strategy: str
-    """A registered query strategy."""
+    """A registered query strategy, or skactiveml:NAME for one of scikit-activeml's that looks at embeddings alone."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The strategy's own; `miaod config NAME` lists them."""
     name: Name = ""
-    """Of the arm's folder and curves; TRAINING+STRATEGY when left out."""
+    """Of the arm's folder and curves; TRAINING+STRATEGY when left out, with - for a colon."""
 
     @model_validator(mode="before")
     @classmethod
     def _default_name(cls, arm: Any) -> Any:
         if isinstance(arm, dict) and "name" not in arm and {"training", "strategy"} <= arm.keys():
-            arm = {**arm, "name": f"{arm['training']}+{arm['strategy']}"}
+            name = f"{arm['training']}+{arm['strategy']}".replace(":", "-")  # which no folder of Windows may have
+            arm = {**arm, "name": name}
         return arm
 
     @field_validator("strategy")
     @classmethod
     def _registered(cls, name: str) -> str:
-        if name not in registered(STRATEGIES):
-            raise ValueError(f"unknown strategy {shown(name)}{did_you_mean(name, registered(STRATEGIES))}")
+        find(STRATEGIES, name)
         return name
 
     @model_validator(mode="after")

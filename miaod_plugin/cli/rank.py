@@ -24,9 +24,10 @@ def rank(
     folder: Annotated[Path, typer.Argument(help="Folder of images without annotation.", show_default=False)],
     checkpoint: Checkpoint,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images to pick.")] = 100,
-    strategy: Annotated[str, typer.Option(help="A registered query strategy.")] = "miaod",
+    strategy: Annotated[str, typer.Option(help="A registered query strategy, or skactiveml:NAME.")] = "miaod",
     labelled: Annotated[
-        Path | None, typer.Option(help="Folder of the images annotated so far, which core-set starts from.")
+        Path | None,
+        typer.Option(help="Folder of the images annotated so far, which core-set and skactiveml:NAME start from."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of strategies that draw at random.")] = 0,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("ranking.csv"),
@@ -53,8 +54,8 @@ def rank(
 
     query_strategy = find(STRATEGIES, strategy)(random_state=seed)
     estimator = load_detector(checkpoint, device)
-    if labelled is None and strategy == "coreset":
-        raise ConfigError("--strategy coreset starts from the annotated images; give their folder with --labelled")
+    if labelled is None and (strategy == "coreset" or ":" in strategy):
+        raise ConfigError(f"--strategy {strategy} starts from the annotated images; give their folder with --labelled")
     annotated = None if labelled is None else load_folder(labelled).X
     pool = load_folder(folder)
     rows = RowFile(out.with_name(f"{out.name}.partial"), ranking_key(checkpoint, query_strategy))
