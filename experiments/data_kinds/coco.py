@@ -47,7 +47,7 @@ class Coco(DataKind):
     classes: ClassNames | None = None
     """Class names in label order; the categories of the training part when left out."""
     orientation: Orientation | None = None
-    """What boxes on photographs that EXIF turns count on; the stored pixels, with a warning, when left out."""
+    """What boxes on photos that EXIF turns count on; when left out, what the annotations' sizes tell, else stored."""
     sizes: Sizes | None = None
     """What to plan with while the data set is not at hand."""
 

@@ -38,7 +38,7 @@ class Voc(DataKind):
     one_based: bool = True
     """Whether the top left pixel is (1, 1), as in PASCAL VOC itself, or (0, 0)."""
     orientation: Orientation | None = None
-    """What boxes on photographs that EXIF turns count on; the stored pixels, with a warning, when left out."""
+    """What boxes on photos that EXIF turns count on; when left out, what the annotations' sizes tell, else stored."""
     sizes: Sizes | None = None
     """What to plan with while the data set is not at hand."""
 

@@ -6,7 +6,7 @@ from .checking import TurnedImage
 from .coco import Coco
 from .cvat import Cvat
 from .label_studio import LabelStudio, label_config
-from .reading import image_sizes, read_annotations
+from .turning import image_sizes, on_stored, read_annotations
 from .voc import Voc
 from .yolo import Yolo
 
@@ -23,5 +23,6 @@ __all__ = [
     "agreed",
     "image_sizes",
     "label_config",
+    "on_stored",
     "read_annotations",
 ]

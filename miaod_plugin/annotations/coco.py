@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.coco import four_numbers, read_coco_categories, read_coco_images, read_coco_lists
+from ..data.coco import four_numbers, lookup, read_coco_categories, read_coco_images, read_coco_lists
 from ..data.coco_writing import CocoImage, coco_content
 from ..data.parsing import number_of
 from ..errors import DataError, shown
@@ -52,17 +52,17 @@ class Coco(AnnotationFormat):
             drawn.append(Drawn(where, path))
         for k, entry in enumerate(content["annotations"]):
             where = f"{source}: annotations[{k}]"
-            row = rows.get(entry["image_id"]) if isinstance(entry.get("image_id"), int | str) else None
-            if row is None:
+            row = lookup(rows, entry.get("image_id"))
+            if row == -1:
                 raise DataError(
                     f"{where}: image_id {shown(entry.get('image_id'))} is not among the images; fix the file"
                 )
             _refuse_other_shapes(entry, where)
             key = entry.get("category_id")
             x, y, width, height = four_numbers(entry.get("bbox"))
-            name = named.get(key) if isinstance(key, int) else None
+            name = lookup(named, key)
             field = f"bbox {shown(entry.get('bbox'))}"
-            drawn[row].add([x, y, x + width, y + height], f"category_id {shown(key)}" if name is None else name, field)
+            drawn[row].add([x, y, x + width, y + height], f"category_id {shown(key)}" if name == -1 else name, field)
         return checked(drawn, classes, sizes)
 
 

@@ -15,7 +15,7 @@ from .project_images import ProjectImages
 
 LAYOUT = "Label Studio's export as JSON"
 CONFIG_FILE = "label_config.xml"
-IMAGE, BOXES, USE = "image", "boxes", "use"  # the tags of the labelling configuration, which results refer to
+IMAGE, BOXES = "image", "boxes"  # tags of the labelling configuration, which results refer to
 _SHAPES = {"rectangle", "ellipse", "polygon", "brush", "bitmask", "keypoint", "vector"}  # drawn without a class
 _SIDES = ("x", "y", "width", "height")
 
@@ -80,7 +80,7 @@ def label_config(classes: Sequence[str]) -> str:
     boxes = ET.SubElement(view, "RectangleLabels", name=BOXES, toName=IMAGE, canRotate="false")
     for name in classes:
         ET.SubElement(boxes, "Label", value=name)
-    use = ET.SubElement(view, "Choices", name=USE, toName=IMAGE, choice="single")
+    use = ET.SubElement(view, "Choices", name="use", toName=IMAGE, choice="single")
     ET.SubElement(use, "Choice", value=UNUSABLE)
     ET.indent(view)
     return ET.tostring(view, encoding="unicode") + "\n"
@@ -119,14 +119,17 @@ def _image(images: ProjectImages, data: dict, where: str) -> str:
 
 def _annotations(task: dict, where: str, path: str, sizes: Mapping[str, tuple[int, int]]) -> Iterator[Drawn]:
     """Yield what each annotator made of a task."""
-    for number, annotation in enumerate(_list_of_objects(task, "annotations", where)):
+    annotations = _list_of_objects(task, "annotations", where)
+    answered = {_annotator(annotation) for annotation in annotations if not annotation.get("was_cancelled")}
+    for number, annotation in enumerate(annotations):
         place = f"{where}, annotation {shown(annotation.get('id', number))}"
         drawn = Drawn(place, path, annotator=_annotator(annotation), time=_time(annotation))
-        if annotation.get("was_cancelled"):
-            drawn.state = "skipped"
-        else:
+        if not annotation.get("was_cancelled"):
             _draw(drawn, annotation, sizes)
-        yield drawn
+            yield drawn
+        elif drawn.annotator not in answered:  # who skipped a task first may have come back to it
+            drawn.state = "skipped"
+            yield drawn
 
 
 def _draw(drawn: Drawn, annotation: dict, sizes: Mapping[str, tuple[int, int]]) -> None:
@@ -134,10 +137,11 @@ def _draw(drawn: Drawn, annotation: dict, sizes: Mapping[str, tuple[int, int]]) 
     for number, result in enumerate(_list_of_objects(annotation, "result", drawn.where), start=1):
         kind, value = result.get("type"), result.get("value")
         where = f"{drawn.where}, result {number}"
-        if kind == "choices" and result.get("from_name") == USE:
+        value = value if isinstance(value, dict) else {}
+        if kind == "choices" and value.get("choices") == [UNUSABLE]:
             drawn.state = "unusable"
         elif kind == "rectanglelabels":
-            _add_rectangle(drawn, result, value if isinstance(value, dict) else {}, where, sizes)
+            _add_rectangle(drawn, result, value, where, sizes)
         elif isinstance(kind, str) and (kind in _SHAPES or kind.endswith("labels")):
             raise DataError(
                 f"{where}: is of type {shown(kind)}, not rectanglelabels; draw rectangles that have a class"

@@ -2,12 +2,13 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..errors import DataError, cut_list, did_you_mean, shown
 
+_OWN_SERVER = ("/data/local-files/", "/data/upload/")  # of Label Studio
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # what Label Studio makes of a name at an upload
 
 
@@ -25,9 +26,8 @@ class ProjectImages:
 
     def __init__(self, sizes: Mapping[str, tuple[int, int]]):
         self.sizes = sizes
-        self._whole = _Names((path, path) for path in sizes)
-        self._without_suffix = _Names((_without_suffix(path), path) for path in sizes)
-        self._uploaded = _Names((_as_uploaded(PurePosixPath(path).name), path) for path in sizes)
+        self._names = _Names(sizes, str), _Names(sizes, _as_uploaded)
+        self._stems = _Names(sizes, _without_suffix), _Names(sizes, lambda path: _without_suffix(_as_uploaded(path)))
 
     def find(self, name: object, where: str) -> str:
         """Return the path of the image that a file calls `name`: a path, an address, or a name after an upload.
@@ -37,20 +37,17 @@ class ProjectImages:
         DataError
             If it is no name, climbs with ``..``, is not an image of the project, or could be several of them.
         """
-        text = _location(name, where)
-        found = self._whole.find(text, where)
-        if found is None and (match := _UPLOADED.fullmatch(PurePosixPath(text).name)):
-            found = self._uploaded.find(match[1], where)
-        if found is None:
-            raise self._stranger(name, where)
-        return found
+        return self._find(self._names, name, where)
 
     def find_stem(self, name: str, where: str) -> str:
         """Return the path of the image that a file calls `name`, which has no suffix; see `find`."""
+        return self._find(self._stems, name, where)
+
+    def _find(self, known: tuple["_Names", "_Names"], name: object, where: str) -> str:
         text = _location(name, where)
-        found = self._without_suffix.find(text, where)
-        if found is None and (match := _UPLOADED.fullmatch(PurePosixPath(text).name)):
-            found = self._without_suffix.find(match[1], where)
+        found = known[0].find(text, where)
+        if found is None and (uploaded := _UPLOADED.fullmatch(PurePosixPath(text).name)):
+            found = known[1].find(uploaded[1], where)
         if found is None:
             raise self._stranger(name, where)
         return found
@@ -65,9 +62,10 @@ class ProjectImages:
 class _Names:
     """Paths by their names, and by all ends of those."""
 
-    def __init__(self, named: Iterable[tuple[str, str]]):
+    def __init__(self, paths: Iterable[str], name_of: Callable[[str], str]):
         self._whole, self._ends = defaultdict(list), defaultdict(list)
-        for name, path in named:
+        for path in paths:
+            name = name_of(path)
             self._whole[name].append(path)
             for end in _ends(name):
                 self._ends[end].append(path)
@@ -96,7 +94,7 @@ def _location(name: object, where: str) -> str:
     """Return the path in an address or on any system, with ``/`` between its parts."""
     if not isinstance(name, str) or not name or len(name) > 4096:
         raise DataError(f"{where}: {shown(name)} is not the name of an image")
-    if "://" in name or name.startswith("/data/"):  # the latter is Label Studio's own server
+    if "://" in name or name.startswith(_OWN_SERVER):
         try:
             address = urlsplit(name)
         except ValueError as error:
@@ -112,6 +110,6 @@ def _without_suffix(path: str) -> str:
     return str(PurePosixPath(path).with_suffix(""))
 
 
-def _as_uploaded(name: str) -> str:
-    """Return what Label Studio's server leaves of a file's name."""
-    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
+def _as_uploaded(path: str) -> str:
+    """Return what Label Studio's server leaves of a file's path, but for the number that it puts before it."""
+    return re.sub(r"[^-\w.]", "", PurePosixPath(path).name.strip().replace(" ", "_"))

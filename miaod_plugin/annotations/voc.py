@@ -1,14 +1,13 @@
 """PASCAL VOC's XML files, one for each image, as labelling tools exchange them: a folder."""
 
-import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ..data.parsing import number_in, read_xml, text_of
-from ..data.paths import path_inside, require_folder
+from ..data.paths import files_in, path_inside, require_folder
 from ..data.voc import voc_objects
 from ..data.voc_writing import voc_annotation
 from ..errors import DataError
@@ -81,12 +80,3 @@ def _image(images: ProjectImages, annotation: ET.Element, stem: str, where: str)
         if not filename:
             raise
         return images.find(filename, f"{where}: <filename>")
-
-
-def files_in(folder: Path, suffix: str) -> Iterator[str]:
-    """Yield the files with this suffix anywhere in a folder, relative to it, in the order of their names."""
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            if name.lower().endswith(suffix) and not name.startswith("."):
-                yield (Path(parent) / name).relative_to(folder).as_posix()

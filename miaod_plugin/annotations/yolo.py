@@ -6,13 +6,12 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from ..data.parsing import number_in
-from ..data.paths import path_inside, require_folder
+from ..data.paths import files_in, path_inside, require_folder
 from ..errors import DataError, shown
 from ..files import atomic_folder, read_text, write_text
 from .base import Annotation, AnnotationFormat, Suggestion
 from .checking import MOST_BYTES, Drawn, check_suggestions, checked
 from .project_images import ProjectImages
-from .voc import files_in
 
 LAYOUT = "a folder with data.yaml (or classes.txt) and text files in labels"
 

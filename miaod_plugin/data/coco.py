@@ -16,12 +16,12 @@ from .paths import path_inside, require_folder
 from .validation import (
     BoxTable,
     Described,
+    as_told,
     check_class_names,
     check_on_error,
     group_by_image,
     usable_boxes,
     usable_images,
-    warn_of_undecided,
 )
 
 LAYOUT = "an annotations file (instances_SPLIT.json) and the folder of the images it names"
@@ -81,7 +81,7 @@ def load_coco(
     frames = read_frames(paths, orientation or STORED)
     told = np.array([[number_of(entry.get(side)) for side in ("height", "width")] for entry in content["images"]])
     if orientation is None:
-        warn_of_undecided(frames, told, file)
+        frames = as_told(frames, told, file)
     usable, left_out = usable_images(frames, told, lambda k: f"{file}: images[{k}] ({shown(names[k])})", on_error)
     found = content["annotations"]
     table = _box_table(found, rows, category_ids)
@@ -102,7 +102,7 @@ def load_coco(
 
 def _described(entry: dict, number: int, category_names: dict, file: Path) -> Described:
     """Say which annotation it is, for a message."""
-    known = _lookup(category_names, entry.get("category_id"))
+    known = lookup(category_names, entry.get("category_id"))
     category = known if known != -1 else f"category_id {shown(entry.get('category_id'))}"
     image = f"image_id {shown(entry.get('image_id'))}"
     where = f"{file}: annotation {shown(entry.get('id', number))} ({image}, {category[:80]})"
@@ -179,8 +179,8 @@ def _box_table(entries: list[dict], rows: dict[int, int], category_ids: tuple[in
     corner, size = raw[:, :2], raw[:, 2:]
     return BoxTable(
         boxes=np.concatenate([corner, corner + size], axis=1),
-        labels=np.array([_lookup(labels, entry.get("category_id")) for entry in entries], dtype=np.int64),
-        images=np.array([_lookup(rows, entry.get("image_id")) for entry in entries], dtype=np.int64),
+        labels=np.array([lookup(labels, entry.get("category_id")) for entry in entries], dtype=np.int64),
+        images=np.array([lookup(rows, entry.get("image_id")) for entry in entries], dtype=np.int64),
         empty=(size <= 0).any(axis=1),
     )
 
@@ -189,7 +189,8 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int | str) and not isinstance(value, bool)
 
 
-def _lookup(table: dict, key: object) -> int:
+def lookup(table: dict, key: object) -> int:
+    """Return what is at an id, -1 where there is nothing or `key` is none."""
     return table.get(key, -1) if _is_id(key) else -1
 
 

@@ -36,9 +36,13 @@ class Frames(NamedTuple):
         """Return the boxes ``(N, 4)`` of annotations as boxes on upright pixels; `images` has the row of each."""
         return boxes if self.orientation == UPRIGHT else upright_boxes(boxes, self.sizes[images], self.turns[images])
 
+    def otherwise(self) -> "Frames":
+        """Return the frames for annotations that count on the other orientation."""
+        return Frames(self.others, self.sizes, self.turns, STORED if self.orientation == UPRIGHT else UPRIGHT)
+
     def exif_hint(self, row: int) -> str:
         """Return how to read annotations that fit image `row` if it is turned by EXIF."""
-        other = STORED if self.orientation == UPRIGHT else UPRIGHT
+        other = self.otherwise().orientation
         return f"it fits the image {other}, by its EXIF orientation {self.turns[row]}: pass orientation={other!r}"
 
 

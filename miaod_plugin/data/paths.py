@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
 from ..errors import DataError, shown
@@ -51,3 +52,12 @@ def read_file(path: Path, layout: str, most_bytes: int | None = None) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a file that can") from error
+
+
+def files_in(folder: Path, suffix: str) -> Iterator[str]:
+    """Yield the files with this suffix anywhere in a folder, relative to it, in the order of their names."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if name.lower().endswith(suffix) and not name.startswith("."):
+                yield (Path(parent) / name).relative_to(folder).as_posix()

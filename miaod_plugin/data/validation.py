@@ -92,16 +92,23 @@ def usable_images(
     return ~contradicted, tuple(skipped)
 
 
-def warn_of_undecided(frames: Frames, told: np.ndarray, source: str | Path) -> None:
-    """Warn of images that EXIF turns where no size tells which way their boxes were drawn."""
-    decided = (told == frames.sizes).all(axis=1) & (frames.sizes != frames.others).any(axis=1)
-    turned = np.flatnonzero((frames.turns != 1) & ~decided)
-    if len(turned):
+def as_told(frames: Frames, told: np.ndarray, source: str | Path) -> Frames:
+    """Return the frames by the one orientation that the `told` sizes are of, `frames` as they are where none tells.
+
+    Warns where images are turned by EXIF and nothing tells which way their boxes were drawn.
+    """
+    telling = (frames.sizes != frames.others).any(axis=1)
+    ours, others = ((telling & (told == sizes).all(axis=1)).any() for sizes in (frames.sizes, frames.others))
+    if others and not ours:
+        return frames.otherwise()
+    turned = int((frames.turns != 1).sum())
+    if turned and not ours:
         warnings.warn(
-            f"{source}: {len(turned)} images are turned by their EXIF orientation; their boxes are taken to count on"
+            f"{source}: {turned} images are turned by their EXIF orientation; their boxes are taken to count on"
             f" {frames.orientation} pixels; pass orientation='stored' or orientation='upright'",
             stacklevel=4,
         )
+    return frames
 
 
 def usable_boxes(

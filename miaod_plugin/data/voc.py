@@ -19,12 +19,12 @@ from .paths import path_inside, read_file, require_folder
 from .validation import (
     BoxTable,
     Described,
+    as_told,
     check_class_names,
     check_on_error,
     group_by_image,
     usable_boxes,
     usable_images,
-    warn_of_undecided,
 )
 
 VOC_CLASSES = (
@@ -88,9 +88,9 @@ def load_voc(
         image whose ``<size>`` is another than the file's is left out as a whole.
     orientation : {"stored", "upright"}, optional
         What the annotations of photographs that are turned by their EXIF orientation count on: the pixels as they are
-        stored, or the upright image, as browsers and most annotation tools show it. By default the stored pixels, with
-        a warning where no size tells. The boxes returned lie on upright images in either case, as `read_image` gives
-        them.
+        stored, or the upright image, as browsers and most annotation tools show it. By default that whose sizes the
+        annotations tell; the stored pixels where they tell none, with a warning. The boxes returned lie on upright
+        images in either case, as `read_image` gives them.
 
     Returns
     -------
@@ -114,9 +114,9 @@ def load_voc(
     prefixes = [f"VOC{str(year).removeprefix('VOC')}" for year in years] if years else [""]
     paths, ids, files, objects, told = _read(root, prefixes, split)
     frames = read_frames(paths, orientation or STORED)
-    usable, left_out = usable_images(frames, told, lambda row: f"{files[row]}: <size>", on_error)
     if orientation is None:
-        warn_of_undecided(frames, told, root)
+        frames = as_told(frames, told, root)
+    usable, left_out = usable_images(frames, told, lambda row: f"{files[row]}: <size>", on_error)
     if classes is None and "train" not in split:
         warnings.warn(
             f"{root}: the classes are those of split {shown(split)} alone, whose labels may be numbered otherwise than"

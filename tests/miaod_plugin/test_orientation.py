@@ -6,32 +6,11 @@ import warnings
 import numpy as np
 import pytest
 from data_files import OBJECT
+from photographs import HEIGHT, OBJECT_BOX, ORIENTATIONS, WIDTH, bright_box, save_photograph
 from PIL import Image, ImageOps
 
 from miaod_plugin.data import image_size, load_coco, load_voc, read_image, write_coco, write_voc
 from miaod_plugin.errors import ConfigError, DataError
-
-ORIENTATIONS = range(1, 9)
-HEIGHT, WIDTH = 30, 40
-OBJECT_BOX = (5, 3, 17, 12)  # of the only bright pixels, on the stored image
-
-
-def save_photograph(path, orientation: int, suffix: str = ".png", **options) -> np.ndarray:
-    """Write an image whose pixels are stored turned, and return them as they are stored."""
-    pixels = np.random.default_rng(0).integers(0, 100, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    x1, y1, x2, y2 = OBJECT_BOX
-    pixels[y1:y2, x1:x2] += 150
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path.with_suffix(suffix), exif=exif, **options)
-    return pixels
-
-
-def bright_box(pixels: np.ndarray) -> list[int]:
-    """Return the box around the bright pixels of an image ``(H, W, 3)``."""
-    rows, columns = (np.flatnonzero((pixels >= 150).all(axis=2).any(axis=axis)) for axis in (1, 0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
 def save_voc(root, orientation: int, box, size: tuple | None = None, **options):
@@ -109,6 +88,27 @@ def test_a_size_that_tells_of_the_other_orientation_is_refused_with_exif_and_the
         DataError, match=f"a.* is {size[1]} x {size[0]}, but .* EXIF orientation 6: pass orientation='{mend}'"
     ):
         load(kind, tmp_path, 6, (5, 3, 17, 12), size, orientation=orientation)
+
+
+@both_kinds
+@pytest.mark.parametrize("exif", [5, 6, 7, 8])
+def test_the_orientation_is_that_whose_sizes_the_annotations_tell(tmp_path, kind, exif):
+    for orientation, size in (("stored", (HEIGHT, WIDTH)), ("upright", (WIDTH, HEIGHT))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            told = load(kind, tmp_path / orientation, exif, (5, 3, 17, 12), size)
+        given = load(kind, tmp_path / "given", exif, (5, 3, 17, 12), orientation=orientation)
+        assert told.y[0]["boxes"].tolist() == given.y[0]["boxes"].tolist()
+
+
+def test_sizes_of_both_orientations_in_one_data_set_are_refused(tmp_path):
+    file, images = save_coco(tmp_path, 6, (5, 3, 17, 12), (HEIGHT, WIDTH))
+    save_photograph(images / "b", 6)
+    content = json.loads(file.read_text())
+    content["images"].append({"id": 2, "file_name": "b.png", "height": WIDTH, "width": HEIGHT})
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"'b.png'\): is 30 x 40, but the image is 40 x 30; it fits the image upright"):
+        load_coco(file, images)
 
 
 @both_kinds

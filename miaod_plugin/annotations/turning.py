@@ -1,4 +1,4 @@
-"""Annotations of photographs that a camera took turned: whichever way they were drawn, boxes come out upright."""
+"""Photographs that a camera took turned: whichever way a tool shows them, boxes in memory lie on the upright image."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import read_frames
-from ..data.orientation import STORED, UPRIGHT, Frames, check_orientation
+from ..data.images import on_stored_pixels, read_frames
+from ..data.orientation import UPRIGHT, Frames, check_orientation
 from ..data.paths import path_inside
-from .base import Annotation, AnnotationFormat
+from .base import Annotation, AnnotationFormat, Suggestion
 from .checking import TurnedImage
 
 
@@ -66,10 +66,19 @@ def read_annotations(
     except TurnedImage:
         if orientation is not None:
             raise
-        frames = _frames(folder, paths, STORED)
+        frames = frames.otherwise()
         annotations = format.read(Path(source), list(classes), _sizes(paths, frames))
     rows = {path: row for row, path in enumerate(paths)}
     return [_upright(one, frames, rows[one.path]) for one in annotations]
+
+
+def on_stored(suggestions: Iterable[Suggestion], folder: str | Path) -> list[Suggestion]:
+    """Return suggestions whose sizes and boxes are upright as those on stored pixels, for a tool that shows these."""
+    stored = []
+    for one in suggestions:
+        (height, width), boxes = on_stored_pixels(path_inside(Path(folder), one.path, "suggestions"), one.boxes)
+        stored.append(replace(one, size=(width, height), boxes=boxes.astype(np.float32)))
+    return stored
 
 
 def _frames(folder: str | Path, paths: list[str], orientation: str) -> Frames:
