@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ..errors import DataError, cut_list, did_you_mean, shown
 
@@ -44,16 +44,13 @@ class ProjectImages:
         return self._find(self._stems, name, where)
 
     def _find(self, known: tuple["_Names", "_Names"], name: object, where: str) -> str:
-        text = _location(name, where)
-        found = known[0].find(text, where)
-        if found is None and (uploaded := _UPLOADED.fullmatch(PurePosixPath(text).name)):
-            found = known[1].find(uploaded[1], where)
-        if found is None:
-            raise self._stranger(name, where)
-        return found
-
-    def _stranger(self, name: object, where: str) -> DataError:
-        return DataError(
+        for text in _locations(name, where):
+            found = known[0].find(text, where)
+            if found is None and (uploaded := _UPLOADED.fullmatch(PurePosixPath(text).name)):
+                found = known[1].find(uploaded[1], where)
+            if found is not None:
+                return found
+        raise DataError(
             f"{where}: {shown(name)} is not among the {len(self.sizes)} images of the project; is this another"
             f" project's export?{did_you_mean(name, self.sizes)}"
         )
@@ -90,20 +87,25 @@ def _ends(name: str) -> list[str]:
     return ["/".join(parts[k:]) for k in range(len(parts))]
 
 
-def _location(name: object, where: str) -> str:
-    """Return the path in an address or on any system, with ``/`` between its parts."""
+def _locations(name: object, where: str) -> list[str]:
+    """Return the path in an address or on any system, with ``/`` between its parts; as it is, and %20 as blanks."""
     if not isinstance(name, str) or not name or len(name) > 4096:
         raise DataError(f"{where}: {shown(name)} is not the name of an image")
+    text = name
     if "://" in name or name.startswith(_OWN_SERVER):
         try:
             address = urlsplit(name)
         except ValueError as error:
             raise DataError(f"{where}: {shown(name)} is not an address ({error})") from None
-        name = parse_qs(address.query).get("d", [unquote(address.path)])[0]
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    if ".." in parts or not parts:
-        raise DataError(f"{where}: {shown(name)} is not a path inside the project; use one without '..'")
-    return "/".join(parts)
+        local = re.search(r"(?:^|&)d=([^&]+)", address.query)
+        text = local[1] if local else address.path
+    locations = []
+    for path in dict.fromkeys((text, unquote(text))):
+        parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+        if ".." in parts or not parts:
+            raise DataError(f"{where}: {shown(name)} is not a path inside the project; use one without '..'")
+        locations.append("/".join(parts))
+    return locations
 
 
 def _without_suffix(path: str) -> str:

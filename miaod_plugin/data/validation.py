@@ -203,7 +203,7 @@ def group_by_image(n_images: int, images: np.ndarray, columns: dict[str, np.ndar
     """Return one target dict per image from flat `columns` (boxes, labels, ...), in the order of the table."""
     order = np.argsort(images, kind="stable")
     ends = np.searchsorted(images[order], np.arange(n_images), side="right")
-    starts = np.concatenate([[0], ends[:-1]])
+    starts = np.concatenate([[0], ends])[:-1]
     columns = {name: values[order] for name, values in columns.items()}
     return make_targets(
         [{name: values[start:end] for name, values in columns.items()} for start, end in zip(starts, ends, strict=True)]
