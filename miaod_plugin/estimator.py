@@ -14,7 +14,7 @@ from . import model_file
 from .data.image_sets import check_images
 from .detectors.factory import build_detector
 from .detectors.network import DetectionNetwork
-from .detectors.precision import set_precision
+from .detectors.precision import computing_in, set_precision
 from .devices import chosen_device
 from .fitted import FittedDetector
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments
@@ -50,6 +50,12 @@ class ObjectDetector(FittedDetector):
         Exactly this many optimiser steps; when left out, as many as the training's plan has.
     batch_size : int
         Images in a step; fewer when fewer are labelled.
+    micro_batch_size : int, optional
+        At most so many of a step's images at a time, whose gradients are added up: a large batch in the memory of a
+        small one. A step is that of the whole batch up to rounding where losses are means or sums over its images, as
+        RetinaNet's and MI-AOD's are, images are of one size, and BatchNorm is not trained. Of losses that are divided
+        by a batch's positives (FCOS, SSD, ``positives_of="batch"``) or samples (Faster R-CNN), and of pseudo labels
+        that count for whole batches (``faithful``), it takes the mean over the parts.
     optimizer : {"sgd", "adamw"}
         Stochastic gradient descent with momentum, as in section 4.1 of the paper, or AdamW, for small networks that
         train from scratch.
@@ -80,9 +86,12 @@ class ObjectDetector(FittedDetector):
     cache_bytes : int
         Bytes of images that are kept decoded, at most; those beyond, or for which the disk has no room, are decoded
         each time.
-    precision : {"float32", "bf16"}
+    precision : {"float32", "tf32", "bf16"}
         Compute backbones and the convolutions of heads in bfloat16, several times as fast on GPUs and on CPUs with AMX,
-        in training and afterwards. Parameters, the last layers, anchors and losses are float32 in any case.
+        in training and afterwards. Parameters, the last layers, anchors and losses are float32 in any case. With
+        ``"tf32"`` convolutions and products of matrices on a GPU round what they multiply to 10 bits, while `fit` or a
+        pass goes on; a CPU computes in float32. With ``"float32"`` a GPU does what torch is set to, which by default is
+        TF32 for convolutions alone.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..., or ``"auto"``: a GPU if there is one.
     random_state : int or None
@@ -133,6 +142,7 @@ class ObjectDetector(FittedDetector):
         training: Training | None = None,
         max_steps: Count | None = None,
         batch_size: Count = 2,
+        micro_batch_size: Count | None = None,
         optimizer: Literal["sgd", "adamw"] = "sgd",
         learning_rate: NonNegative = 1e-3,
         momentum: Annotated[float, Number(0, 1, below=True)] = 0.9,
@@ -146,7 +156,7 @@ class ObjectDetector(FittedDetector):
         num_workers: Annotated[int, Whole(0, 256)] = 0,
         cache: str | PathLike | None = None,
         cache_bytes: Annotated[int, Whole(0, 2**60)] = 4_000_000_000,
-        precision: Literal["float32", "bf16"] = "float32",
+        precision: Literal["float32", "tf32", "bf16"] = "float32",
         device: str | torch.device = "auto",
         random_state: RandomState = None,
         checkpoint: str | PathLike | None = None,
@@ -160,6 +170,7 @@ class ObjectDetector(FittedDetector):
         self.training = training
         self.max_steps = max_steps
         self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -301,7 +312,8 @@ class ObjectDetector(FittedDetector):
         if self.checkpoint is not None:
             identity = training_identity(self, stages, images, seed)
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_seconds, identity)
-        self.losses_ = train(self.training_, self.network_, stages, images, settings, seed, checkpoint)
+        with computing_in(self.precision):
+            self.losses_ = train(self.training_, self.network_, stages, images, settings, seed, checkpoint)
         self.n_steps_ = sum(stage.steps for stage in stages)
         self.X_labeled_, self.y_labeled_, self.n_unlabeled_ = X, y, len(unlabeled)
 

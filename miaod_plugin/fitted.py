@@ -106,8 +106,9 @@ class FittedDetector(BaseEstimator):
                 raise DataError(f"y[{unlabelled[0]}] is None; give a target for each image, or no y")
             check_targets(y, len(self.classes_))
         warn_of_size(self.network_, X)
+        how = {"read": self._read, "precision": self.precision}
         return map_batches(
-            self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views, self._read
+            self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views, **how
         )
 
     @property

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .data import image_size, make_targets, read_image
 from .detectors.network import DetectionNetwork, InstanceOutputs
+from .detectors.precision import computing_in
 from .errors import ConfigError, DataError, shown
 from .threads import warn_of_waiting
 from .training.batches import training_target
@@ -49,6 +50,7 @@ def map_batches(
     y: np.ndarray | None = None,
     views: Sequence[Callable[[Tensor], Tensor]] | None = None,
     read: Callable[..., Tensor] = read_image,
+    precision: str = "float32",
 ) -> Iterator[tuple[np.ndarray, dict]]:
     """Feed every reducer with the network's outputs, batch by batch; see `ObjectDetector.map_batches`.
 
@@ -77,7 +79,9 @@ def map_batches(
     seen = ((index, [image] if views is None else _seen(image, views)) for index, image in images)
     for batch in padded_alike(seen, lambda views: tuple(padded_size(*x.shape[-2:]) for x in views), batch_size):
         targets = None if y is None else [training_target(y[index]) for index in batch]
-        yield np.array(list(batch)), _reduce(network, list(batch.values()), targets, reducers)
+        with computing_in(precision):
+            rows = _reduce(network, list(batch.values()), targets, reducers)
+        yield np.array(list(batch)), rows
 
 
 def _readable(

@@ -1,4 +1,7 @@
-"""Parts of a detector that may compute in half precision, while what decides stays in float32."""
+"""Parts of a detector that may compute in half precision, while what decides stays in float32; and TF32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -7,7 +10,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 from ..errors import ConfigError
 
-DTYPES = {"float32": None, "bf16": torch.bfloat16}
+DTYPES = {"float32": None, "tf32": None, "bf16": torch.bfloat16}
 
 
 class HalfPrecision(nn.Module):
@@ -52,3 +55,20 @@ def set_precision(network: nn.Module, precision: str) -> None:
         )
     for part in parts:
         part.half = DTYPES[precision]
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Let GPUs use TF32 while it lasts if that is the precision; then all is set as before.
+
+    It is torch's setting for the whole process, and GPUs' alone.
+    """
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv) if precision == "tf32" else ()
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "tf32"
+        yield
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.fp32_precision = value

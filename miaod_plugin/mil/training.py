@@ -112,6 +112,10 @@ class MIAOD(Training):
         groups = group_by_padded_size(network.detector, images)
         return unlabeled_losses([network(group) for group in groups], stage.kind, self.options_)
 
+    def share(self, loss: str, n_images: int, n_batch: int) -> float:
+        summed = loss in ("discrepancy", "agreement") and self.options_.discrepancy_over == "sum"
+        return 1.0 if summed else super().share(loss, n_images, n_batch)
+
 
 class LabelSet(MIAOD):
     """MI-AOD's label-set training alone: its two classifiers and its MIL head, on annotated images.

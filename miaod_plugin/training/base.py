@@ -88,6 +88,13 @@ class Training(BaseEstimator):
         """
         return network(images, targets).loss
 
+    def share(self, loss: str, n_images: int, n_batch: int) -> float:
+        """Return the weight of a loss of `n_images` of a batch of `n_batch`, of which a step sees a part at a time.
+
+        Here that of a mean over images. Override it for a loss that is a sum over them, whose weight is 1.
+        """
+        return n_images / n_batch
+
     def after_step(self, network: DetectionNetwork) -> None:
         """Do what follows every optimiser step, such as taking a moving average of weights."""
 

@@ -36,6 +36,7 @@ class Settings:
     horizontal_flip: float
     num_workers: int
     on_step: Callable[[dict], None] | None
+    micro_batch_size: int | None = None
 
 
 def train(
@@ -83,12 +84,14 @@ def train(
                 seed_torch((seed, step), device)  # as no other step, nor one of a neighbouring seed
                 set_learning_rate(optimizer, settings, step - warm_from, step / total)
                 inputs, targets = augment(inputs, targets, settings.horizontal_flip, (seed, 1, step), device)
-                losses = training.losses(network, inputs, targets, stage)
-                loss = sum(losses.values())
-                waiting.add({"step": step + 1, "total": total, "round": stage.kind}, loss, losses)
+                optimizer.zero_grad(set_to_none=True)  # what does not train gets no gradient and no weight decay
+                losses = descend(training, network, inputs, targets, stage, settings.micro_batch_size)
+                waiting.add({"step": step + 1, "total": total, "round": stage.kind}, sum(losses.values()), losses)
                 last = step + 1 == begin + stage.steps
                 events = waiting.read() if waiting.full or last or (checkpoint and checkpoint.due) else []
-                take_step(optimizer, trainable, loss, settings.max_grad_norm)
+                if settings.max_grad_norm is not None:
+                    nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
+                optimizer.step()
                 training.after_step(network)
                 for event in events:
                     means |= {name: _running_mean(means.get(name), x) for name, x in event["losses"].items()}
@@ -120,14 +123,26 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Settings, step
         group["lr"] = settings.learning_rate * warm * (0.1 if progress >= settings.drop_at else 1.0)
 
 
-def take_step(optimizer, trainable: list[nn.Parameter], loss: Tensor, max_norm: float | None) -> None:
-    """Take one optimiser step on a loss; what does not train gets no gradient and no weight decay."""
-    optimizer.zero_grad(set_to_none=True)
-    if loss.requires_grad:
-        loss.backward()
-    if max_norm is not None:
-        nn.utils.clip_grad_norm_(trainable, max_norm)
-    optimizer.step()
+def descend(
+    training: Training,
+    network: DetectionNetwork,
+    images: list[Tensor],
+    targets: list[dict] | None,
+    stage: Stage,
+    at_most: int | None,
+) -> dict[str, Tensor]:
+    """Add up the gradients of a batch's losses, `at_most` images at a time, and return the losses by name, detached."""
+    losses: dict[str, Tensor] = {}
+    at_once = at_most or len(images)
+    for start in range(0, len(images), at_once):
+        part = slice(start, start + at_once)
+        own = training.losses(network, images[part], targets and targets[part], stage)
+        own = {name: x * training.share(name, len(images[part]), len(images)) for name, x in own.items()}
+        loss = sum(own.values())
+        if loss.requires_grad:
+            loss.backward()
+        losses = {name: losses.get(name, 0) + x.detach() for name, x in own.items()}
+    return losses
 
 
 def _running_mean(so_far: tuple[int, float] | None, value: float) -> tuple[int, float]:

@@ -115,6 +115,8 @@ def test_the_same_training_goes_on_whatever_changes_no_result(half):
         {"learning_rate": 0.5},
         {"horizontal_flip": 0.0},
         {"augmentation": "ssd"},
+        {"micro_batch_size": 1},
+        {"precision": "tf32"},
         {"max_steps": 5},
         {"classes": tuple(reversed(DATA.classes))},
         {"X": DATA.X[1:5]},

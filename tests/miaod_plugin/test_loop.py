@@ -56,6 +56,18 @@ def watch(stages=STAGES, seed=0, n_images=6, checkpoint=None, **settings) -> tup
     return training, train(training, layer, stages, images, settings, seed, checkpoint)
 
 
+def test_a_step_sees_its_batch_some_images_at_a_time_in_the_same_order():
+    whole, at_once = watch(batch_size=5)
+    parts, losses = watch(batch_size=5, micro_batch_size=2)
+    assert [len(batch) for batch in parts.batches[:6]] == [2, 2, 1, 2, 2, 1] and len(parts.batches) == 36
+    for step, batch in enumerate(whole.batches):
+        seen = [image for part in parts.batches[3 * step : 3 * step + 3] for image in part]
+        assert all(torch.equal(*pair) for pair in zip(seen, batch, strict=True))
+    # the layer moves once a step, by the mean over the images
+    assert all(torch.allclose(a, b) for a, b in zip(parts.weights[::3], whole.weights, strict=True))
+    assert losses == pytest.approx(at_once)
+
+
 def steps_of(training: Watched) -> list[float]:
     """Return how far each step but the last went, as a multiple of the learning rate."""
     return [(before - after).mean().item() / 0.1 for before, after in pairwise(training.weights)]

@@ -8,7 +8,7 @@ from tiny_detectors import TINY_OPTIONS, show_everything
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.detectors.network import DetectionNetwork
-from miaod_plugin.detectors.precision import set_precision
+from miaod_plugin.detectors.precision import computing_in, set_precision
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.registry import DETECTORS, find, registered
 from miaod_plugin.strategies import MIAODSampling
@@ -102,3 +102,47 @@ def test_a_detector_without_a_part_for_it_is_refused():
     detector.set_params(detector_options={"weights": None})
     with pytest.raises(ConfigError, match=r"precision: no part of this detector computes in bf16; leave it out"):
         detector.fit(DATA.X[:2], DATA.y[:2])
+
+
+def settings():
+    return torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+
+
+def test_tf32_is_set_while_fit_and_passes_go_on_alone():
+    before, seen = settings(), []
+    detector = estimator("tf32", on_step=lambda event: seen.append(settings()))
+    detector.fit(DATA.X[:4], DATA.y[:4])
+    for indices, _ in detector.map_batches(
+        DATA.X, {"set": lambda outputs: [seen.append(settings())] * len(outputs.heads[0][0])}
+    ):
+        assert len(indices) and settings() == before  # between batches all is as elsewhere
+    assert set(seen) == {("tf32", "tf32")} and settings() == before and before != ("tf32", "tf32")
+
+    def stop(event):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detector.set_params(on_step=stop).fit(DATA.X[:4], DATA.y[:4])
+    assert settings() == before
+
+
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_what_torch_was_set_to_is_so_again_after_tf32(precision):
+    torch.set_float32_matmul_precision(precision)
+    try:
+        before = settings()
+        with computing_in("tf32"):
+            assert settings() == ("tf32", "tf32")
+        assert settings() == before and torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_tf32_on_a_cpu_is_float32():
+    found = [estimator(precision).fit(DATA.X[:4], DATA.y[:4]).losses_ for precision in ("float32", "tf32")]
+    assert found[0] == found[1]
+    detector = ObjectDetector(
+        "torchvision:fcos_resnet50_fpn", DATA.classes, precision="tf32", max_steps=1, device="cpu"
+    )
+    detector.set_params(detector_options={"weights": None, "min_size": 64, "max_size": 64})
+    detector.fit(DATA.X[:2], DATA.y[:2])  # needs no part for it
