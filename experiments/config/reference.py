@@ -15,14 +15,14 @@ from miaod_plugin import MIAOD, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.mil.options import MODES, MIAODOptions
 from miaod_plugin.parameters import described
-from miaod_plugin.registry import DETECTORS, STRATEGIES, TRAININGS, find, is_of_family, registered
+from miaod_plugin.registry import DETECTORS, STOPPING_RULES, STRATEGIES, TRAININGS, find, is_of_family, registered
 from miaod_plugin.settings.estimators import COMMON_PARAMETERS
 from miaod_plugin.settings.sections import Section, options_of
 
 from .schema import KINDS, ExperimentConfig
 
 WIDTH = 100  # columns of the text
-NAMED = {TRAININGS: "training", STRATEGIES: "strategy", DETECTORS: "detector"}
+NAMED = {TRAININGS: "training", STRATEGIES: "strategy", DETECTORS: "detector", STOPPING_RULES: "stopping rule"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def key_parts(kinds: Mapping[str, type[Section]] = KINDS) -> list[Part]:
 
 
 def option_parts(name: str) -> list[Part]:
-    """Return the options of what is called so: a training, a strategy, a detector, or more than one of them.
+    """Return the options of what is called so: a training, a strategy, a detector, a stopping rule, or several of them.
 
     Raises
     ------
@@ -70,7 +70,9 @@ def option_parts(name: str) -> list[Part]:
     groups = [group for group in NAMED if name in registered(group) or is_of_family(group, name)]
     if not groups:
         known = {one for group in NAMED for one in registered(group)}
-        raise ConfigError(f"{shown(name)} is no detector, strategy or training{did_you_mean(name, known)}")
+        raise ConfigError(
+            f"{shown(name)} is no detector, strategy, training or stopping rule{did_you_mean(name, known)}"
+        )
     return [_option_part(group, name) for group in groups]
 
 
@@ -112,7 +114,13 @@ def as_markdown() -> str:
     ]
     for part in key_parts({name: kind for name, kind in KINDS.items() if _built_in(kind)}):
         lines += ["", f"## {part.title}", "", *_table(part)]
-    for title, group in (("Trainings", TRAININGS), ("Detectors", DETECTORS), ("Strategies", STRATEGIES)):
+    titles = {
+        TRAININGS: "Trainings",
+        DETECTORS: "Detectors",
+        STRATEGIES: "Strategies",
+        STOPPING_RULES: "Stopping rules",
+    }
+    for group, title in titles.items():
         lines += ["", f"## {title}"]
         for name in registered(group):
             if _built_in(find(group, name)):
@@ -212,4 +220,6 @@ def _yaml(value: Any) -> str:
     """Return a default as YAML."""
     if value is PydanticUndefined or isinstance(value, Section):
         return "as follows"
+    if isinstance(value, list):
+        value = [one.model_dump(exclude_unset=True) if isinstance(one, Section) else one for one in value]
     return value if isinstance(value, str) and value else json.dumps(value)

@@ -16,6 +16,7 @@ from miaod_plugin.registry import DATA_KINDS, STRATEGIES, TRAININGS, find, regis
 from miaod_plugin.settings.estimators import check_common
 from miaod_plugin.settings.refusals import first_line
 from miaod_plugin.settings.sections import Detector, Section, WrongKeyError
+from miaod_plugin.settings.stopping import StopWhen
 from miaod_plugin.settings.yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
 
 from .data_sections import DataKind, Place
@@ -26,6 +27,10 @@ MOST_CELLS = 100_000
 KINDS: dict[str, type[DataKind]] = {name: find(DATA_KINDS, name) for name in registered(DATA_KINDS)}
 if not KINDS:
     raise ConfigError(f"no {DATA_KINDS} are registered: miaod-plugin was installed from older code; install it again")
+
+
+def _usual_rules() -> list[StopWhen]:
+    return [StopWhen(rule=name) for name in ("gain", "stable", "uncertainty")]
 
 
 class ExperimentConfig(Section):
@@ -45,6 +50,8 @@ class ExperimentConfig(Section):
     """What the budgets count."""
     initial: Place | None = None
     """A file of image names, with {seed} in its name, instead of drawing the first budget; see `miaod splits`."""
+    stopping: list[StopWhen] = Field(default_factory=_usual_rules)
+    """Stopping rules whose stops the report shows on the curves; all arms go on to the last budget."""
     full_supervision: bool = False
     """Also train the supervised recipe on all images, once a seed, as the reference."""
     full_supervision_steps: Count | None = None

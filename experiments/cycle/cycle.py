@@ -5,6 +5,7 @@ says that it is done, and what follows always uses the saved model, so that a cy
 started again ends with the same result, on a CPU with the same bits.
 """
 
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ import numpy as np
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import DataError, shown
 from miaod_plugin.metrics import coco_average_precision, voc_average_precision
+from miaod_plugin.stopping import agreement, uncertainty
 from miaod_plugin.training.checkpoint import discard_damaged
 
 from ..config.sampling import annotation_costs, most_images, random_state, unlabelled_subset
@@ -31,9 +33,11 @@ from ..config.trainings import (
     training_of,
     training_steps,
 )
+from ..store.detections import read_detections, write_detections
 from ..store.layout import Cell, Run
 from ..store.loss_record import LossRecord, Report
 from ..store.records import (
+    DETECTIONS,
     LABELLED,
     METRICS,
     MODEL,
@@ -46,6 +50,10 @@ from ..store.records import (
 )
 from ..store.splits import initial_rows
 from ..store.stored import CHECKSUMS, as_json, read_sums, required, seal, write_lines, write_rows, write_sums
+
+logger = logging.getLogger("miaod_plugin")
+
+SCORES = ("ap50", "ap", "per_class", "uncertainty", "agreement")
 
 
 @dataclass(frozen=True)
@@ -204,21 +212,40 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
 
 
 def score(experiment: Experiment, cell: Cell, estimator, report: Report) -> dict:
-    """Return the average precision of the cycle's model, the last one of its training, on the test images.
+    """Return what the cycle's model, the last one of its training, is worth on the test images.
+
+    Beside the average precision, what stopping rules look at, for which the test images are but a fixed set.
 
     The model that all arms of a training start from was scored when it was trained.
     """
     if cell.arm and cell.cycle == 0:
         shared, run = Cell(cell.seed, 0, cell.training), experiment.run
         metrics = required(read_record(run, shared), run.folder(shared) / METRICS).metrics
-        return {name: metrics[name] for name in ("ap50", "ap", "per_class") if name in metrics}
+        return {name: metrics[name] for name in SCORES if name in metrics}
     report("scoring")
-    return average_precision(estimator, experiment.test, experiment.config.evaluation.metric)
+    predictions = estimator.predict(experiment.test.X)
+    write_detections(experiment.run.folder(cell) / DETECTIONS, predictions)
+    scores = average_precision(predictions, experiment.test, experiment.config.evaluation.metric)
+    before = _detections_before(experiment, cell)
+    agreed = None if before is None else agreement(predictions, before)
+    return scores | {"uncertainty": uncertainty(predictions), "agreement": agreed}
 
 
-def average_precision(estimator, test: DetectionData, metric: str) -> dict:
-    """Return ``ap50`` and ``per_class`` of a detector, and ``ap`` where COCO's is the metric (`schema.Evaluation`)."""
-    predictions = estimator.predict(test.X)
+def _detections_before(experiment: Experiment, cell: Cell) -> list[dict] | None:
+    """Return what the model of the cycle before found in the test images; None in the first cycle, or if it is lost."""
+    if cell.cycle == 0:
+        return None
+    last = cell.cycle - 1
+    before = Cell(cell.seed, last, cell.training, cell.arm if last else "")  # the first is scored where arms share it
+    try:
+        return read_detections(experiment.run.folder(before) / DETECTIONS, len(experiment.test))
+    except DataError as error:
+        logger.warning("%s; how far the next model agrees with them is left out", error)
+        return None
+
+
+def average_precision(predictions: Sequence[dict], test: DetectionData, metric: str) -> dict:
+    """Return ``ap50`` and ``per_class`` of detections, and ``ap`` where COCO's is the metric (`schema.Evaluation`)."""
     if metric == "coco":
         result = coco_average_precision(predictions, test.y, len(test.classes))
         scores = {"ap50": result["ap50"], "ap": result["ap"]}

@@ -36,6 +36,17 @@ class Series:
     points: Sequence[Point]
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A number on an arm's curve, with the text that shows when the pointer rests on it."""
+
+    look: int
+    x: float
+    y: float
+    number: int
+    title: str
+
+
 def learning_curves(
     series: Sequence[Series],
     x_label: str,
@@ -44,6 +55,7 @@ def learning_curves(
     full: float | None,
     published: Sequence[tuple[str, Sequence[tuple[float, float]]]],
     width: int,
+    marks: Sequence[Mark] = (),
 ) -> Markup:
     """Mean curves with names at their ends, seeds as dots and bars, beside full supervision and published curves."""
     points = [point for one in series for point in one.points]
@@ -61,6 +73,7 @@ def learning_curves(
         parts.append(_level(frame, full, f"full supervision {100 * full:.1f}"))
     parts += [_published(frame, label, curve) for label, curve in published]
     parts += [_curve(frame, one, _dodge(one.look, len(series), 5)) for one in series]
+    parts += [_mark(frame, mark) for mark in marks]
     parts += _end_labels(frame, labelled)
     return svg.document(frame, f"{y_label} against {x_label}", parts)
 
@@ -229,6 +242,17 @@ def _published(frame: Frame, label: str, curve: Sequence[tuple[float, float]]) -
     )
     dots = [dot.format(*place, label, x, 100 * y) for place, (x, y) in zip(places, curve, strict=True)]
     return line + Markup("").join(dots)
+
+
+def _mark(frame: Frame, mark: Mark) -> Markup:
+    """A number in a circle of the arm's colour, above the curve's place."""
+    shape = Markup(
+        '<g transform="translate({:.1f},{:.1f})"><circle r="7.5" fill="#fff" stroke="{}" stroke-width="1.6"/>'
+        '<text y="3.8" text-anchor="middle" style="font-size:10.5px;font-weight:600;fill:{}">{}</text>'
+        "<title>{}</title></g>"
+    )
+    place = frame.x(mark.x), max(frame.y(mark.y) - 16, 9.0)
+    return svg.arm(mark.look, [shape.format(*place, colour_of(mark.look), INK, mark.number, mark.title)])
 
 
 def _several(seeds: Sequence) -> Sequence:

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.files import write_text
+from miaod_plugin.settings.stopping import StopWhen
 
 from ..store.datasets import training_part
 from ..store.environment import environments
@@ -20,6 +21,7 @@ from .comparison import Comparison, class_balance, compare, compare_runs, overla
 from .pictures import MIN_SCORE, heatmaps, selections
 from .plots import draw_curves
 from .results import collect
+from .stops import Stops, mean_stop, stops_of
 from .tables import best, breakable, interval, markdown_table, p_value, percent, points, saving, seeds, signed
 
 WIDTHS = {"wide": 720, "narrow": 360}  # a chart is drawn for a desktop and for a phone; the page shows one
@@ -111,7 +113,8 @@ def _section(run: Run, name: str, comparison: Comparison, train) -> dict:
         "waiting": [arm.name for arm in run.config.arms if arm.name not in comparison.scored],
         "note": statistics.seeds_note(len(comparison.seeds)),
         "headings": headings(run, comparison),
-        "curves": _curves(run, comparison),
+        "stops": (stops := _stops(run, comparison)),
+        "curves": _curves(run, comparison, stops),
         "bars": _bars(comparison),
         "differences": _differences(run, comparison),
         "per_class": (by_class := per_class(run, comparison.arms)),
@@ -165,7 +168,24 @@ def _series(comparison: Comparison, x: str) -> list[charts.Series]:
     return series
 
 
-def _curves(run: Run | None, comparison: Comparison) -> list[dict]:
+def _stops(run: Run, comparison: Comparison) -> list[tuple[StopWhen, list[Stops]]]:
+    """Return each stopping rule of the experiment with what it does in each arm."""
+    rules = run.config.stopping
+    return [(rule, stops_of(rule.make(), comparison.rows, comparison.score, comparison.x)) for rule in rules]
+
+
+def _marks(comparison: Comparison, stops: Sequence[tuple[StopWhen, list[Stops]]], x: str) -> list[charts.Mark]:
+    """Return the numbers of the rules where they stop the arms, on the curves over one amount of labels."""
+    marks = []
+    for number, (rule, of_arms) in enumerate(stops, start=1):
+        for one in of_arms:
+            if (place := mean_stop(one, comparison.score, x)) is not None:
+                title = f"{rule.rule} stops {one.arm} at {place[0]:,.0f} {UNITS[x]}"
+                marks.append(charts.Mark(comparison.arms.index(one.arm), *place, number, title))
+    return marks
+
+
+def _curves(run: Run | None, comparison: Comparison, stops: Sequence[tuple[StopWhen, list[Stops]]] = ()) -> list[dict]:
     """Return the learning curves against each amount of labels, in both widths; none without a score."""
     if not comparison.scored:
         return []
@@ -176,9 +196,11 @@ def _curves(run: Run | None, comparison: Comparison) -> list[dict]:
         ticks = sorted({point.x for one in series for point in one.points}) if x == "images" else None
         published = run.config.published if run is not None and x == "images" else []
         known = [(one.label, [(n, ap / 100) for n, ap in zip(one.images, one.ap, strict=True)]) for one in published]
-        label = f"{comparison.score_label} (%)"
+        label, marks = f"{comparison.score_label} (%)", _marks(comparison, stops, x)
         svgs = {
-            name: charts.learning_curves(series, X_LABELS[x], label, ticks, comparison.full["mean"], known, width)
+            name: charts.learning_curves(
+                series, X_LABELS[x], label, ticks, comparison.full["mean"], known, width, marks
+            )
             for name, width in WIDTHS.items()
         }
         curves.append({"x": x, "name": X_LABELS[x].partition(" (")[0], **svgs})

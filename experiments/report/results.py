@@ -35,6 +35,7 @@ def collect(run: Run) -> list[dict]:
         row |= {
             name: metrics[name] for name in ("seed", "cycle", "budget", "spent", "images", "boxes", "steps", *scores)
         }
+        row |= {name: metrics.get(name) for name in ("uncertainty", "agreement")}
         if run.config.full_supervision:
             row |= {"full": full.get(cell.seed), "ratio": ratio(metrics[score], full.get(cell.seed))}
         rows.append(row | {name: metrics[name] for name in ("train_seconds", "query_seconds")})

@@ -7,7 +7,8 @@ runs/NAME/
     report.html results.csv results.md curves.png curves.svg run.log tensorboard/ARM/seedK/
     shared/seedK/TRAINING/      the cycle-0 model that all arms of this training start from, or full supervision
     arms/ARM/seedK/cycleN/      labelled.txt unlabelled.txt losses.jsonl training.json model.safetensors
-                                selected.csv metrics.json (written last: with it, the cycle is finished)
+                                detections.safetensors selected.csv
+                                metrics.json (written last: with it, the cycle is finished)
 Every folder with results has checksums of its files, SHA256SUMS, see `stored.py`. What the cells hold is read in
 `records.py`.
 """
@@ -45,7 +46,7 @@ from .stored import (
 )
 
 # Keys that do not change results, so that a run may go on with other values.
-FREE = {"jobs", "device", "published", "initial"}  # the initial images themselves are compared
+FREE = {"jobs", "device", "published", "stopping", "initial"}  # the initial images themselves are compared
 
 
 @dataclass(frozen=True, order=True)

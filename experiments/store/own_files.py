@@ -18,7 +18,7 @@ RUN_FILES = (
 )  # fmt: skip
 CELL_FILES = (
     "labelled.txt", "unlabelled.txt", "losses.jsonl", "half_trained.ckpt", "model.safetensors", "training.json",
-    "selected.csv", "metrics.json", "error.json", CHECKSUMS,
+    "detections.safetensors", "selected.csv", "metrics.json", "error.json", CHECKSUMS,
 )  # fmt: skip
 CELL_FOLDERS = ("shared/seed*/*", "arms/*/seed*/cycle*")
 EVENT_FOLDERS = ("tensorboard/*/seed*", "tensorboard/*/mean")

@@ -34,6 +34,7 @@ from .stored import (
 logger = logging.getLogger("miaod_plugin")
 
 METRICS, LABELLED, SELECTED = "metrics.json", "labelled.txt", "selected.csv"
+DETECTIONS = "detections.safetensors"  # in the test images
 MODEL, TRAINING = "model.safetensors", "training.json"
 TRAINED = ("unlabelled.txt", "losses.jsonl", MODEL, TRAINING)  # what a training leaves behind, the last one last
 SELECTED_COLUMNS = ("rank", "id", "utility")
@@ -69,6 +70,8 @@ class _Metrics(BaseModel):
     ap50: Score
     ap: Score | None = None
     per_class: dict[str, Score | None]
+    uncertainty: Amount | None = None
+    agreement: Score | None = None
     losses: dict[str, Loss]
     train_seconds: Amount
     query_seconds: Amount | None

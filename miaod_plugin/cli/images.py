@@ -77,7 +77,7 @@ def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = No
     _, test = load_data(config)
     if list(test.classes) != estimator.classes_.tolist():
         raise ConfigError(f"{checkpoint}: {_difference(estimator.classes_.tolist(), list(test.classes))}")
-    scores = average_precision(estimator, test, config.evaluation.metric)
+    scores = average_precision(estimator.predict(test.X), test, config.evaluation.metric)
     per_class = scores.pop("per_class")
     table = Table("class", "AP (%)")
     for name, value in per_class.items():

@@ -10,6 +10,7 @@ from miaod_plugin.experiments.cycle.cycle import Experiment, average_precision, 
 from miaod_plugin.experiments.store.datasets import load_data
 from miaod_plugin.experiments.store.layout import Run
 from miaod_plugin.metrics import coco_average_precision, voc_average_precision
+from miaod_plugin.stopping import agreement, uncertainty
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_every_metric_is_computed_its_own_way(begun):
     test, found = experiment.test, {}
     predictions = model.predict(test.X)
     for metric in ("voc_area", "voc_11point", "coco"):
-        found[metric] = average_precision(model, test, metric)
+        found[metric] = average_precision(predictions, test, metric)
     for method in ("area", "11point"):
         expected = voc_average_precision(predictions, test.y, 3, method=method)
         per_class = dict(zip(test.classes, expected["per_class"], strict=True))
@@ -65,3 +66,33 @@ def test_every_metric_is_computed_its_own_way(begun):
     assert found["coco"]["per_class"] == dict(zip(test.classes, expected["per_class"], strict=True))
     assert (found["coco"]["ap50"], found["coco"]["ap"]) == (expected["ap50"], expected["ap"])
     assert len({found[metric]["ap50"] for metric in found} | {found["coco"]["ap"]}) == 4
+
+
+def test_a_cell_says_how_far_its_detections_agree_with_those_of_the_cycle_before(begun):
+    experiment, shared, _ = begun
+    run = experiment.run
+    first = run.next_cells(shared)[0]
+    (second,) = run.next_cells(first)
+    run_cycle(experiment, second, lambda *_: None)
+    models = [load_estimator(experiment.config, run.folder(cell) / "model.safetensors") for cell in (shared, second)]
+    before, after = (model.predict(experiment.test.X) for model in models)
+    assert metrics_of(run, shared)["agreement"] is None
+    assert metrics_of(run, second)["agreement"] == agreement(after, before)
+    assert metrics_of(run, second)["uncertainty"] == uncertainty(after) > 0
+    assert metrics_of(run, first)["uncertainty"] == metrics_of(run, shared)["uncertainty"] == uncertainty(before)
+
+
+def test_lost_detections_leave_out_the_agreement_alone(begun, caplog):
+    experiment, shared, _ = begun
+    run = experiment.run
+    (second,) = run.next_cells(run.next_cells(shared)[1])
+    path = run.folder(shared) / "detections.safetensors"
+    whole = path.read_bytes()
+    for content in (whole[:-9], None):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        run_cycle(experiment, second, lambda *_: None)
+        assert metrics_of(run, second)["agreement"] is None and metrics_of(run, second)["uncertainty"] > 0
+        path.write_bytes(whole)
+    assert sum(str(path) in message for message in caplog.messages) == 1

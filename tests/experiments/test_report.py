@@ -64,6 +64,19 @@ def test_differences_and_p_values_equal_scipy(scored):
             assert numbers[3] == pytest.approx(test.pvalue[cycle], abs=0.0051)
 
 
+def test_stops_are_numbers_on_the_curves_and_what_they_lose_is_in_a_table(finished, tmp_path):
+    rules = [{"rule": "uncertainty", "options": {"share": 0.01}}, {"rule": "budget", "options": {"most": 7}}]
+    run = copy_run(finished, tmp_path, stopping=rules)
+    for path in run.glob("arms/supervised+random/**/metrics.json"):
+        metrics = json.loads(path.read_text())
+        path.write_text(json.dumps(metrics | {"ap50": 0.1 * (1 + metrics["cycle"]), "uncertainty": 0.5}))
+    told = Page(write_report([run]))
+    table = next(n for n, rows in enumerate(told.tables) if any("budget" in cell for cell in rows[0]))
+    assert told.row(table, "supervised+random") == ["goes on", "10.0 lost 22.2 % of images saved"]
+    assert told.source.count("budget stops supervised+random at 7 images") == 2  # in the chart for each width
+    assert "uncertainty stops" not in told.source
+
+
 def test_few_seeds_are_said_to_be_few(page):
     assert "Only 2 seeds: read intervals and p-values with care." in page.text
 

@@ -21,8 +21,8 @@ def test_results_have_one_row_for_each_arm_seed_and_cycle(finished):
     run, _ = finished
     with open(run / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = "arm training strategy seed cycle budget spent images boxes steps ap50 train_seconds query_seconds"
-    assert list(rows[0]) == columns.split()
+    columns = "arm training strategy seed cycle budget spent images boxes steps ap50 uncertainty agreement"
+    assert list(rows[0]) == [*columns.split(), "train_seconds", "query_seconds"]
     assert len(rows) == 3 * 2 * 3
     assert [row["images"] for row in rows[:3]] == ["4", "7", "9"]
     assert [row["arm"] for row in rows[::6]] == ["miaod+miaod", "supervised+random", "supervised+entropy"]
@@ -149,7 +149,7 @@ def test_a_started_run_goes_on_from_what_is_finished(finished, tmp_path):
     assert untimed(run) == untimed(finished[0])
     assert bits(run) == bits(finished[0])
     redone = {path for path, changed in kept.items() if path.stat().st_mtime_ns != changed}
-    assert redone == {stopped / "labelled.txt", stopped / "SHA256SUMS"}
+    assert redone == {stopped / "labelled.txt", stopped / "detections.safetensors", stopped / "SHA256SUMS"}
 
 
 def test_budgets_and_arms_can_be_added_to_a_finished_run(tmp_path):
