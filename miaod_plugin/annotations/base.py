@@ -61,6 +61,7 @@ class AnnotationFormat(ABC):
     """A file or folder that a labelling tool imports and exports; subclass it and register it to add one."""
 
     name: ClassVar[str]
+    suffix: ClassVar[str] = ""  # of the file that `write` makes; a folder has none
 
     @abstractmethod
     def write(self, out: Path, suggestions: list[Suggestion], classes: list[str]) -> None:

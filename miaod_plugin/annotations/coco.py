@@ -24,6 +24,7 @@ class Coco(AnnotationFormat):
     """
 
     name = "coco"
+    suffix = ".json"
 
     def write(self, out: Path, suggestions: list[Suggestion], classes: list[str]) -> None:
         check_suggestions(suggestions, classes, [one.path for one in suggestions])

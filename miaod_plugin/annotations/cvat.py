@@ -25,6 +25,7 @@ class Cvat(AnnotationFormat):
     """
 
     name = "cvat"
+    suffix = ".xml"
 
     def write(self, out: Path, suggestions: list[Suggestion], classes: list[str]) -> None:
         check_suggestions(suggestions, classes, [one.path for one in suggestions])

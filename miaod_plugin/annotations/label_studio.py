@@ -37,6 +37,7 @@ class LabelStudio(AnnotationFormat):
     """
 
     name = "label-studio"
+    suffix = ".json"
 
     def __init__(self, prefix: str = "/data/local-files/?d="):
         self.prefix = prefix

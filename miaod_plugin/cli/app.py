@@ -12,6 +12,7 @@ import typer
 
 from ..errors import DataError, MiaodError
 from ..threads import share_cores
+from . import loop
 from .images import evaluate, train
 from .predict import predict
 from .rank import rank
@@ -25,6 +26,7 @@ DISK = {
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data", help="Make or download data sets.")
+app.add_typer(loop.app, name="loop", help="Annotate your own photographs, round after round.")
 
 
 def _version(wanted: bool) -> None:
