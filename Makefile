@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-gpu lint bench bench-gpu docs clean
+.PHONY: demo test test-gpu test-label-studio lint bench bench-gpu docs clean
 
 # One marker file per state of pyproject.toml: the environment is built once and again only when it changes.
 $(VENV)/.installed: pyproject.toml
@@ -18,6 +18,13 @@ test: $(VENV)/.installed
 
 test-gpu: $(VENV)/.installed
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu
+
+# Label Studio asks for other versions of what we need: it has an environment of its own.
+test-label-studio: $(VENV)/.installed
+	test -x $(VENV)-label-studio/bin/label-studio || { \
+		$(PYTHON) -m venv $(VENV)-label-studio && \
+		$(VENV)-label-studio/bin/python -m pip install --quiet "label-studio>=1.23,<2"; }
+	PATH="$(CURDIR)/$(VENV)-label-studio/bin:$$PATH" $(BIN)/python -m pytest -m slow tests/miaod_plugin/test_label_studio_server.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
