@@ -6,7 +6,7 @@ from .checking import TurnedImage
 from .coco import Coco
 from .cvat import Cvat
 from .label_studio import LabelStudio, label_config
-from .turning import image_sizes, on_stored, read_annotations
+from .turning import ImageSizes, on_stored, read_annotations
 from .voc import Voc
 from .yolo import Yolo
 
@@ -15,13 +15,13 @@ __all__ = [
     "AnnotationFormat",
     "Coco",
     "Cvat",
+    "ImageSizes",
     "LabelStudio",
     "Suggestion",
     "TurnedImage",
     "Voc",
     "Yolo",
     "agreed",
-    "image_sizes",
     "label_config",
     "on_stored",
     "read_annotations",

@@ -1,29 +1,61 @@
 """Photographs that a camera took turned: whichever way a tool shows them, boxes in memory lie on the upright image."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..data.images import on_stored_pixels, read_frames
-from ..data.orientation import UPRIGHT, Frames, check_orientation
+from ..data.orientation import STORED, UPRIGHT, Frames, check_orientation
 from ..data.paths import path_inside
 from .base import Annotation, AnnotationFormat, Suggestion
 from .checking import TurnedImage
 
 
-def image_sizes(folder: str | Path, paths: Iterable[str], orientation: str = UPRIGHT) -> dict[str, tuple[int, int]]:
-    """Return width and height of photographs, by their path in `folder`, upright or as their pixels are stored.
+class ImageSizes(Mapping):
+    """Width and height of photographs by path, upright or as their pixels are stored.
+
+    A file is opened when it is first asked about: a project may have thousands, an export names some of them, and a
+    broken file is no matter to an export that does not name it.
+
+    Parameters
+    ----------
+    folder : path
+    paths : iterable of str
+        Relative to the folder.
+    orientation : {"upright", "stored"}
 
     Raises
     ------
     DataError
-        If a file is missing or no image, or a path leaves the folder.
+        If a path leaves the folder, or a file that is asked about is missing or no image.
     """
-    check_orientation(orientation)
-    paths = list(paths)
-    return _sizes(paths, _frames(folder, paths, orientation))
+
+    def __init__(self, folder: str | Path, paths: Iterable[str], orientation: str = UPRIGHT):
+        check_orientation(orientation)
+        self.orientation = orientation
+        self._files = {path: path_inside(Path(folder), path, "paths") for path in paths}
+        self._frames: dict[str, Frames] = {}
+
+    def __getitem__(self, path: str) -> tuple[int, int]:
+        height, width = self.frame(path).sizes[0].tolist()
+        return width, height
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._files
+
+    def frame(self, path: str) -> Frames:
+        """Return the frame of one photograph."""
+        if path not in self._frames:
+            self._frames[path] = read_frames([str(self._files[path])], self.orientation)
+        return self._frames[path]
 
 
 def read_annotations(
@@ -60,16 +92,15 @@ def read_annotations(
     if orientation is not None:
         check_orientation(orientation)
     paths = list(paths)
-    frames = _frames(folder, paths, orientation or UPRIGHT)
+    sizes = ImageSizes(folder, paths, orientation or UPRIGHT)
     try:
-        annotations = format.read(Path(source), list(classes), _sizes(paths, frames))
+        annotations = format.read(Path(source), list(classes), sizes)
     except TurnedImage:
         if orientation is not None:
             raise
-        frames = frames.otherwise()
-        annotations = format.read(Path(source), list(classes), _sizes(paths, frames))
-    rows = {path: row for row, path in enumerate(paths)}
-    return [_upright(one, frames, rows[one.path]) for one in annotations]
+        sizes = ImageSizes(folder, paths, STORED)
+        annotations = format.read(Path(source), list(classes), sizes)
+    return [_upright(one, sizes.frame(one.path)) for one in annotations]
 
 
 def on_stored(suggestions: Iterable[Suggestion], folder: str | Path) -> list[Suggestion]:
@@ -81,14 +112,6 @@ def on_stored(suggestions: Iterable[Suggestion], folder: str | Path) -> list[Sug
     return stored
 
 
-def _frames(folder: str | Path, paths: list[str], orientation: str) -> Frames:
-    return read_frames([str(path_inside(Path(folder), path, "paths")) for path in paths], orientation)
-
-
-def _sizes(paths: list[str], frames: Frames) -> dict[str, tuple[int, int]]:
-    return {path: (width, height) for path, (height, width) in zip(paths, frames.sizes.tolist(), strict=True)}
-
-
-def _upright(one: Annotation, frames: Frames, row: int) -> Annotation:
-    boxes = frames.upright(one.boxes, np.full(len(one.boxes), row))
+def _upright(one: Annotation, frame: Frames) -> Annotation:
+    boxes = frame.upright(one.boxes, np.zeros(len(one.boxes), dtype=np.int64))
     return replace(one, boxes=boxes.astype(np.float32))

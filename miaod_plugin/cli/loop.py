@@ -61,6 +61,7 @@ def query(
 ) -> None:
     """Choose photographs to annotate next, and write them for the labelling tool."""
     from ..loop import Project
+    from ..loop.rounds import MEASURES
 
     loop = Project(project)
     before = loop.status()
@@ -71,9 +72,12 @@ def query(
         print(f"{before.open} photographs are open already; these are others", file=sys.stderr)
     with _resumable(), progress_bar("photographs") as show:
         asked = loop.query(n, show, lambda errors: name_broken(errors, left_out=True))
-    reasons = [one.why for one in asked.asked()]
-    counts = ", ".join(f"{reasons.count(why)} by {why}" for why in dict.fromkeys(reasons))
-    print(f"{loop.exported(asked)}: round {asked.number}, {len(reasons)} photographs to annotate ({counts})")
+    lines = asked.asked()
+    measure = sum(one.why == MEASURES for one in lines)
+    picked = [f"{one.why}, model of round {one.model}" if one.model is not None else one.why for one in lines]
+    by = next((why for why in picked if why != MEASURES), None)
+    counts = ([] if by is None else [f"{len(lines) - measure} by {by}"]) + ([f"{measure} held out"] if measure else [])
+    print(f"{loop.exported(asked)}: round {asked.number}, {len(lines)} photographs to annotate ({', '.join(counts)})")
 
 
 @app.command()

@@ -211,6 +211,8 @@ def test_broken_photographs_are_named_and_left_out(own, tmp_path):
     asked = paths_of(project.query(12, on_broken=named.update))
     assert {str(project.photos / path) for path in broken} == named.keys()
     assert len(asked) == 10 and not set(asked) & set(broken)
+    assert imported(project, own, asked, tmp_path / "1").states == {"annotated": 10}, "which do not hinder the others"
+    assert len(project.train().X_training) == 9
 
 
 def test_work_of_two_people_merges_by_copying_files(annotator, project, tmp_path):

@@ -6,7 +6,7 @@ from annotated_project import FORMATS, exported, make
 from photographs import HEIGHT, ORIENTATIONS, WIDTH, bright_box, save_photograph
 from PIL import ImageColor
 
-from miaod_plugin.annotations import Suggestion, TurnedImage, image_sizes, on_stored, read_annotations
+from miaod_plugin.annotations import ImageSizes, Suggestion, TurnedImage, on_stored, read_annotations
 from miaod_plugin.data import make_targets, read_image
 from miaod_plugin.drawing import COLOURS, draw_detections
 from miaod_plugin.errors import ConfigError, DataError
@@ -27,7 +27,7 @@ def photographs(tmp_path_factory):
 
 def upright(folder) -> list[Suggestion]:
     """Return the box around the object of each image, as somebody draws it who sees the image upright."""
-    sizes = image_sizes(folder, PATHS)
+    sizes = ImageSizes(folder, PATHS)
     boxes = {path: bright_box(read_image(folder / path).permute(1, 2, 0).numpy()) for path in PATHS}
     one = np.ones(1, dtype=np.float32)
     return [
@@ -90,6 +90,6 @@ def test_training_and_drawings_have_the_box_on_the_object(tmp_path, photographs)
 
 def test_an_orientation_that_is_not_known_and_a_path_that_leaves_the_folder_are_refused(photographs):
     with pytest.raises(ConfigError, match="orientation='uprigt' is not allowed; did you mean 'upright'"):
-        image_sizes(photographs, PATHS, "uprigt")
+        ImageSizes(photographs, PATHS, "uprigt")
     with pytest.raises(DataError, match=r"'\.\./1\.png' is not a path inside"):
-        image_sizes(photographs, ["../1.png"])
+        ImageSizes(photographs, ["../1.png"])
