@@ -5,8 +5,6 @@ from itertools import islice
 
 import numpy as np
 
-from miaod_plugin.errors import ConfigError
-from miaod_plugin.labeled import labeled_images
 from miaod_plugin.parameters import RandomState
 from miaod_plugin.query import QueryStrategy
 
@@ -27,6 +25,8 @@ class CoreSetSampling(QueryStrategy):
     Sener and Savarese, *Active Learning for Convolutional Neural Networks: A Core-Set Approach*, ICLR 2018,
     algorithm 1.
     """
+
+    needs_labeled = "images"
 
     def __init__(self, random_state: RandomState = None):
         self.random_state = random_state
@@ -50,15 +50,9 @@ class CoreSetSampling(QueryStrategy):
 
         yield from islice(k_centers(*self._embeddings(estimator, X, labeled)), at_most)
 
-    @staticmethod
-    def _embeddings(estimator, X, labeled) -> tuple:
+    def _embeddings(self, estimator, X, labeled) -> tuple:
         """Return the embeddings of the pool and of the labelled images, and the device that they come from."""
-        known = labeled_images(estimator, labeled)
-        if known is None:
-            raise ConfigError(
-                "labeled: CoreSetSampling starts from the annotated images, which a loaded detector does not know;"
-                " query with labeled=X"
-            )
+        known = self.known_images(estimator, labeled)
         pool, known = estimator.transform(X), estimator.transform(known.X)
         network = getattr(estimator, "network_", None)
         return pool, known, next(network.parameters()).device if network is not None else "cpu"

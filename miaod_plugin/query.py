@@ -1,7 +1,7 @@
 """The base class of every query strategy."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -27,6 +27,9 @@ class QueryStrategy(BaseEstimator):
 
     # The training whose network and options the strategy reads, such as MIAOD with its two classifiers.
     trained_by: ClassVar[type | None] = None
+
+    # What a query must be told of the images annotated so far: the images, or with "targets" their boxes, too.
+    needs_labeled: ClassVar[Literal["images", "targets"] | None] = None
 
     # The parameter of the strategy, true or false, that says whether `prepared` may train on the pool.
     adapts_by: ClassVar[str | None] = None
@@ -111,6 +114,16 @@ class QueryStrategy(BaseEstimator):
                 f"{type(self).__name__} needs a detector trained by {self.trained_by.__name__}, not by"
                 f" {type(training).__name__}; give the estimator such a training ({fitting}), as MIAODDetector does"
             )
+
+    def known_images(self, estimator, labeled) -> Labeled:
+        """Return the annotated images that the strategy starts from, or raise a ConfigError that names the mend."""
+        known, with_targets = labeled_images(estimator, labeled), self.needs_labeled == "targets"
+        if known is None or (with_targets and known.y is None):
+            raise ConfigError(
+                f"labeled: {type(self).__name__} starts from the annotated images{' and their boxes' * with_targets},"
+                f" which a loaded detector does not know; query with labeled={'(X, y)' if with_targets else 'X'}"
+            )
+        return known
 
     def ranking(self, estimator, X, at_most: int, *, labeled=None) -> Iterator[tuple[int, float]]:
         """Yield the row and the utility of up to `at_most` images, best first, for as long as the caller goes on.

@@ -131,7 +131,9 @@ def _utilities(strategy: QueryStrategy, estimator, images: np.ndarray, picked: n
     else:
         labeled = labeled_images(estimator, labeled)
         asked = strategy.prepared(estimator, images, labeled)
-        for k in range(len(picked)):
+        if strategy.needs_labeled == "targets":  # what was picked has none yet
+            table[:] = strategy.utilities(asked, images, labeled=labeled)
+        for k in range(len(picked) if strategy.needs_labeled != "targets" else 0):
             known = images[picked[:k]] if labeled is None else np.concatenate([labeled.X, images[picked[:k]]])
             table[k] = strategy.utilities(asked, images, labeled=known)
     for k in range(len(picked)):
@@ -164,6 +166,8 @@ class EmbeddingSampling(QueryStrategy):
     >>> len(picked)
     2
     """
+
+    needs_labeled = "images"
 
     def __init__(self, strategy, random_state: RandomState = None):
         self.strategy = strategy

@@ -3,5 +3,6 @@
 from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
 
 from .miaod import MIAODSampling
+from .ppal import PPALSampling
 
-__all__ = ["CoreSetSampling", "EntropySampling", "MIAODSampling", "RandomSampling"]
+__all__ = ["CoreSetSampling", "EntropySampling", "MIAODSampling", "PPALSampling", "RandomSampling"]

@@ -195,7 +195,7 @@ def measure(config: ExperimentConfig, pool: Pool) -> Speed:
         }
     )
     step, detect, query, measured = {}, {}, {}, 0
-    X, _ = pool.sample
+    X, y = pool.sample
     with as_a_worker(config):
         for training in dict.fromkeys(cell.training for cell in Run(config, "").shared_cells()):
             estimator, times = train_a_moment(config, pool, training)
@@ -205,7 +205,7 @@ def measure(config: ExperimentConfig, pool: Pool) -> Speed:
             detect[training] = _seconds(estimator.predict, few) / len(few)
             for arm in config.arms:
                 if arm.training == training:
-                    ask = partial(make_strategy(config, arm, 0).select, labeled=few[:1])
+                    ask = partial(make_strategy(config, arm, 0).select, labeled=(few[:1], y[:1]))
                     query[arm.name] = _seconds(ask, estimator, few, 1) / len(few)
     return Speed(step, detect, query, measured)
 

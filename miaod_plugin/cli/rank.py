@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,9 @@ from .parts import (
     refuse_broken,
 )
 
+if TYPE_CHECKING:
+    from ..labeled import Labeled
+
 
 def rank(
     folder: Annotated[Path, typer.Argument(help="Folder of images without annotation.", show_default=False)],
@@ -26,8 +29,10 @@ def rank(
     n: Annotated[int, typer.Option("-n", min=1, help="How many images to pick.")] = 100,
     strategy: Annotated[str, typer.Option(help="A registered query strategy, or skactiveml:NAME.")] = "miaod",
     labelled: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images annotated so far, which core-set and skactiveml:NAME start from."),
+        Path | None, typer.Option(help="Folder of the images annotated so far, which some strategies start from.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="COCO file with the boxes of --labelled, which some strategies learn from.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of strategies that draw at random.")] = 0,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("ranking.csv"),
@@ -54,9 +59,11 @@ def rank(
 
     query_strategy = find(STRATEGIES, strategy)(random_state=seed)
     estimator = load_detector(checkpoint, device)
-    if labelled is None and (strategy == "coreset" or ":" in strategy):
+    annotated = _annotated(labelled, annotations, estimator.classes_.tolist())
+    if annotated is None and query_strategy.needs_labeled:
         raise ConfigError(f"--strategy {strategy} starts from the annotated images; give their folder with --labelled")
-    annotated = None if labelled is None else load_folder(labelled).X
+    if query_strategy.needs_labeled == "targets" and annotated.y is None:
+        raise ConfigError(f"--strategy {strategy} learns from annotated boxes; give their COCO file with --annotations")
     pool = load_folder(folder)
     rows = RowFile(out.with_name(f"{out.name}.partial"), ranking_key(checkpoint, query_strategy))
     left_out = set()
@@ -83,3 +90,16 @@ def rank(
         write_text(out, (as_json if kind == "json" else as_coco)(ranked, estimator.classes_.tolist(), threshold))
     rows.remove()
     print(f"{out}: the {len(ranked)} images of {len(set(pool.X.tolist()) - left_out)} to annotate next, by {strategy}")
+
+
+def _annotated(folder: Path | None, boxes: Path | None, classes: list[str]) -> "Labeled | None":
+    """Return the images annotated so far, and their boxes where they are given."""
+    from ..data import load_coco, load_folder
+    from ..labeled import Labeled
+
+    if boxes is None:
+        return None if folder is None else Labeled(load_folder(folder).X)
+    if folder is None:
+        raise ConfigError("--annotations: give the folder of their images with --labelled")
+    data = load_coco(boxes, folder, classes)
+    return Labeled(data.X, data.y)

@@ -41,6 +41,12 @@ class Features:
     anchors_per_cell: list[int] | None = None
 
     @property
+    def per_cell(self) -> list[int]:
+        """Anchors in each cell of each map."""
+        cells = sum(level.shape[-2] * level.shape[-1] for level in self.maps)
+        return self.anchors_per_cell or [len(self.anchors) // cells] * len(self.maps)
+
+    @property
     def padded(self) -> bool:
         """Whether any image of the batch is smaller than the tensor it lies in."""
         return any(tuple(size) != self.padded_size for size in self.image_sizes)
@@ -114,9 +120,32 @@ class Detector(nn.Module, ABC):
         """
         return height, width
 
+    def instance_features(self, features: Features, images: Tensor, instances: Tensor) -> Tensor:
+        """Return what the classifiers read of some instances, ``(M,)`` of images ``(M,)`` -> ``(M, D)``."""
+        return cell_features(features, images, instances)
+
     def embeddings(self, features: Features) -> Tensor:
         """Return the average of each feature map over its image, levels side by side, ``(B, sum_l D_l)``."""
         return torch.cat([average_inside(level, features) for level in features.maps], dim=1)
+
+
+def cell_features(features: Features, images: Tensor, instances: Tensor) -> Tensor:
+    """Return the maps' values in the cells of some instances, ``(M,)`` and ``(M,)`` -> ``(M, D)``.
+
+    Where maps differ in width their channels mean different things: each has columns of its own, zero elsewhere.
+    """
+    widths = [level.shape[1] for level in features.maps]
+    alike = len(set(widths)) == 1
+    found = features.maps[0].new_zeros(len(instances), widths[0] if alike else sum(widths))
+    first = column = 0
+    for level, count in zip(features.maps, features.per_cell, strict=True):
+        height, width = level.shape[-2:]
+        after = first + count * height * width
+        here = ((instances >= first) & (instances < after)).nonzero()[:, 0]
+        cells = torch.div(instances[here] - first, count, rounding_mode="floor")
+        found[here, column : column + level.shape[1]] = level[images[here], :, cells // width, cells % width]
+        first, column = after, 0 if alike else column + level.shape[1]
+    return found
 
 
 def average_inside(level: Tensor, features: Features) -> Tensor:

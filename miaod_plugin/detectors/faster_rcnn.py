@@ -145,6 +145,9 @@ class FasterRCNNDetector(Detector):
         large = remove_small_boxes(decoded, min_size=1e-2)
         return finished(found.at(large), decoded[large], features, heads.nms_thresh, heads.detections_per_img)
 
+    def instance_features(self, features: ProposalFeatures, images: Tensor, instances: Tensor) -> Tensor:
+        return features.maps[0][images, instances]
+
     def embeddings(self, features: ProposalFeatures) -> Tensor:
         return torch.cat([average_inside(level, features) for level in features.pyramid], dim=1)
 

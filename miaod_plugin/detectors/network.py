@@ -92,6 +92,32 @@ class InstanceOutputs:
         return self.network.detector.detections(self.logits, self.boxes, self.features)
 
     @cached_property
+    def detection_rows(self) -> list[Tensor]:
+        """Box, label and score of each image's detections, ``(m, 6)`` float32, best first: rows that can be kept."""
+        return [
+            torch.cat([found["boxes"], found["labels"][:, None], found["scores"][:, None]], dim=1).float()
+            for found in self.detections
+        ]
+
+    @cached_property
+    def detected_instances(self) -> tuple[Tensor, Tensor]:
+        """The image and the instance of every detection of the batch, those of the first image first, each ``(M,)``."""
+        if any("instances" not in found for found in self.detections):
+            raise ConfigError(
+                f"detector: {type(self.network.detector).__name__} does not say which instances its detections come"
+                " from; choose a strategy that does not look into them, such as entropy or coreset"
+            )
+        instances = [found["instances"] for found in self.detections]
+        images = [torch.full_like(of_image, image) for image, of_image in enumerate(instances)]
+        return torch.cat(images), torch.cat(instances)
+
+    @cached_property
+    def detection_features(self) -> list[Tensor]:
+        """What the classifiers read of the instance of each detection, a ``(m, D)`` for each image."""
+        features = self.network.detector.instance_features(self.features, *self.detected_instances)
+        return list(features.float().split([len(found["scores"]) for found in self.detections]))
+
+    @cached_property
     def embeddings(self) -> Tensor:
         """A vector for each image, ``(B, d)``; by default the average of each feature map."""
         return self.network.detector.embeddings(self.features)

@@ -40,9 +40,7 @@ def image_maps(values: Tensor, features: Features) -> list[Tensor]:
     if features.anchors.dim() == 3:
         return [_fill(*image) for image in zip(values.float(), features.anchors, given_and_resized, strict=True)]
     shapes = [tuple(level.shape[-2:]) for level in features.maps]
-    uniform = len(features.anchors) // sum(h * w for h, w in shapes)
-    per_cell = features.anchors_per_cell or [uniform] * len(shapes)
-    sizes = [h * w * count for (h, w), count in zip(shapes, per_cell, strict=True)]
+    sizes = [h * w * count for (h, w), count in zip(shapes, features.per_cell, strict=True)]
     if not values.shape[1] == len(features.anchors) == sum(sizes):
         raise MiaodError(
             f"a heatmap needs the same number of anchors in every cell; got {values.shape[1]} values and"

@@ -60,19 +60,15 @@ class Found:
         return replace(self, size=size, boxes=boxes)
 
 
-def _detections(outputs: InstanceOutputs) -> list[Tensor]:
-    """Return boxes, label and score of each image's detections, ``(m, 6)``."""
-    return [
-        torch.cat([found["boxes"], found["labels"][:, None], found["scores"][:, None]], dim=1).float()
-        for found in outputs.detections
-    ]
+def _rows(outputs: InstanceOutputs) -> list[Tensor]:
+    return outputs.detection_rows
 
 
 def _sizes(outputs: InstanceOutputs) -> Tensor:
     return torch.tensor(outputs.image_sizes)
 
 
-FOUND = {"detections": _detections, "sizes": _sizes}  # reducers of `map_pool`
+FOUND = {"detections": _rows, "sizes": _sizes}  # reducers of `map_pool`
 
 
 def to_found(paths: Sequence[str], rows: dict, utilities: Sequence[float] | None = None) -> list[Found]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.detection_data import DetectionData
 from ..errors import DataError
+from ..labeled import Labeled
 from ..query import QueryStrategy
 from .found import FOUND, Found, to_found
 from .patient import BrokenImages, PatientDetector
@@ -21,7 +22,7 @@ def rank_images(
     pool: DetectionData,
     n_instances: int,
     on_broken: Callable[[BrokenImages], None] | None = None,
-    labelled: np.ndarray | None = None,
+    labelled: Labeled | None = None,
 ) -> list[Found]:
     """Return the images of a pool to annotate next, best first, with what the detector finds in them.
 
@@ -37,8 +38,8 @@ def rank_images(
         How many; fewer where the pool has fewer.
     on_broken : callable, optional
         Called with the images that cannot be read, which are then left out. Without it they are an error.
-    labelled : ndarray, optional
-        Files of the images annotated so far.
+    labelled : Labeled, optional
+        Files of the images annotated so far, and their targets where they are known.
 
     Raises
     ------
@@ -59,7 +60,9 @@ def rank_images(
             on_broken(error)
             broken = np.array(list(error.errors))
             pool = pool.subset(~np.isin(pool.X, broken))
-            labelled = labelled if labelled is None else labelled[~np.isin(labelled, broken)]
+            if labelled is not None:
+                whole = ~np.isin(labelled.X, broken)
+                labelled = Labeled(*(part if part is None else part[whole] for part in labelled))
     raise DataError("there is no image left that can be read")
 
 

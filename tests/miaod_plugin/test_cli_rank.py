@@ -97,3 +97,22 @@ def test_time_left_is_shown_on_a_terminal_alone(checkpoints, folder, tmp_path, m
     status, output, errors = miaod("rank", folder, "-c", checkpoints / "miaod.safetensors", "--out", tmp_path / "r.csv")
     assert status == 0 and output.count("\n") == 1
     assert ("3/3" in errors and "0:00:0" in errors) if terminal else errors == ""
+
+
+def test_a_strategy_that_learns_from_boxes_is_given_their_file(checkpoints, folder, tmp_path, miaod):
+    arguments = ["rank", folder, "-c", checkpoints / "miaod.safetensors", "--out", tmp_path / "rank.csv"]
+    arguments += ["--strategy", "ppal"]
+    status, _, errors = miaod(*arguments)
+    assert status == 2 and "--strategy ppal starts from the annotated images; give their folder with" in errors
+    status, _, errors = miaod(*arguments, "--labelled", folder)
+    assert status == 2 and "learns from annotated boxes; give their COCO file with --annotations" in errors
+    images = [{"id": 1, "file_name": "a.png", "height": 64, "width": 64}]
+    boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 20, 30], "area": 600, "iscrowd": 0}]
+    categories = [{"id": number + 1, "name": str(number)} for number in range(5)]
+    content = {"images": images, "annotations": boxes, "categories": categories}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    status, _, errors = miaod(*arguments, "--annotations", tmp_path / "boxes.json")
+    assert status == 2 and "--annotations: give the folder of their images with --labelled" in errors
+    status, _, errors = miaod(*arguments, "--labelled", folder, "--annotations", tmp_path / "boxes.json")
+    assert status == 0, errors
+    assert len(ranked(tmp_path / "rank.csv")) == 3

@@ -11,6 +11,7 @@ from tiny_detectors import TINY_OPTIONS, show_everything
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.data import make_digit_scenes, make_targets
+from miaod_plugin.errors import ConfigError
 from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
 
 DATA = make_digit_scenes(10, random_state=5)
@@ -96,7 +97,10 @@ class TestEveryStrategyOnEveryDetector:
         del loaded.X_labeled_, loaded.y_labeled_
         labeled = (DATA.X[:4], DATA.y[:4])
         expected = strategy.query(estimator, pool, 3)
-        for told in (labeled, DATA.X[:4]):
+        if strategy.needs_labeled == "targets":
+            with pytest.raises(ConfigError, match=r"^labeled: .*query with labeled=\(X, y\)$"):
+                strategy.query(loaded, pool, 3, labeled=DATA.X[:4])
+        for told in (labeled,) if strategy.needs_labeled == "targets" else (labeled, DATA.X[:4]):
             np.testing.assert_array_equal(strategy.query(loaded, pool, 3, labeled=told), expected)
             np.testing.assert_array_equal(strategy.select(loaded, pool, 3, labeled=told), expected)
             ranking = list(strategy.ranking(loaded, pool, 3, labeled=told))
