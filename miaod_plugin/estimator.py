@@ -12,10 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import model_file
 from .data.image_sets import check_images
-from .detectors.factory import build_detector
+from .detectors.factory import build_detector, without_weights
 from .detectors.network import DetectionNetwork
 from .detectors.precision import computing_in, set_precision
+from .detectors.starting_weights import StartingWeights
 from .devices import chosen_device
+from .errors import ConfigError, cut_list
 from .fitted import FittedDetector
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments
 from .pool import warn_of_size
@@ -42,7 +44,7 @@ class ObjectDetector(FittedDetector):
     classes : sequence of str, optional
         Class names in label order. Without it, the classes are numbered up to the largest label given to `fit`.
     detector_options : dict, optional
-        Keyword arguments of the detector, such as ``{"min_size": 320, "weights": None}``.
+        Keyword arguments of the detector, such as ``{"min_size": 320, "weights": "COCO_V1"}``.
     training : Training, optional
         How it is trained, such as ``MIAOD(rounds=1)``; when left out, `Supervised`. One that learns from unlabelled
         images too gets a random subset of them, as large as the labelled set.
@@ -86,6 +88,9 @@ class ObjectDetector(FittedDetector):
     cache_bytes : int
         Bytes of images that are kept decoded, at most; those beyond, or for which the disk has no room, are decoded
         each time.
+    warm_start : bool
+        Let `fit` go on from the network of the fit before, which then has to know the same classes, rather than begin
+        anew.
     precision : {"float32", "tf32", "bf16"}
         Compute backbones and the convolutions of heads in bfloat16, several times as fast on GPUs and on CPUs with AMX,
         in training and afterwards. Parameters, the last layers, anchors and losses are float32 in any case. With
@@ -156,6 +161,7 @@ class ObjectDetector(FittedDetector):
         num_workers: Annotated[int, Whole(0, 256)] = 0,
         cache: str | PathLike | None = None,
         cache_bytes: Annotated[int, Whole(0, 2**60)] = 4_000_000_000,
+        warm_start: bool = False,
         precision: Literal["float32", "tf32", "bf16"] = "float32",
         device: str | torch.device = "auto",
         random_state: RandomState = None,
@@ -184,6 +190,7 @@ class ObjectDetector(FittedDetector):
         self.num_workers = num_workers
         self.cache = cache
         self.cache_bytes = cache_bytes
+        self.warm_start = warm_start
         self.precision = precision
         self.device = device
         self.random_state = random_state
@@ -193,7 +200,7 @@ class ObjectDetector(FittedDetector):
         self.verbose = verbose
 
     def fit(self, X, y, unlabeled=None):
-        """Train from the backbone weights on the annotated images.
+        """Train on the annotated images, from the detector's first weights or, with `warm_start`, from those it has.
 
         A training that fails or is stopped leaves the detector as it was before.
 
@@ -216,19 +223,20 @@ class ObjectDetector(FittedDetector):
         with unchanged_if_it_fails(self):
             self._check_parameters()
             data = check_training_data(X, y, unlabeled, self.classes)
+            before = self._weights_to_go_on_from(data.classes) if self.warm_start else None
             self.classes_, seed = data.classes, seed_of(self.random_state)
             unlabeled = data.unlabeled[:0]
             if self.training_.uses_unlabeled:
                 unlabeled = as_many(data.unlabeled, len(data.X), seed)
-            self.network_ = self._new_network(seed)
+            self.network_ = self._new_network(seed, before)
             warn_of_size(self.network_, data.X)
             self._train(data.X, data.y, unlabeled, self._stages(len(data.X), len(unlabeled)), seed)
         return self
 
     def untrained(self) -> "ObjectDetector":
-        """Return a copy with the network that `fit` begins with, for its embeddings: those of the backbone weights.
+        """Return a copy with the network that `fit` begins with, for its embeddings.
 
-        Its heads are random, so what it detects means nothing.
+        Where it begins with a backbone's weights its heads are random, and what it detects means nothing.
         """
         self._check_parameters()
         begun = type(self)(**self.get_params(deep=False))
@@ -291,14 +299,31 @@ class ObjectDetector(FittedDetector):
         n_unlabeled = n_unlabeled if self.training_.uses_unlabeled else 0
         return self.training_.plan(n_labeled, n_unlabeled, self.batch_size, self.max_steps)
 
-    def _new_network(self, seed: int) -> DetectionNetwork:
+    def _weights_to_go_on_from(self, classes: np.ndarray) -> StartingWeights | None:
+        """Return the weights of the last fit, if there was one."""
+        if not hasattr(self, "network_"):
+            return None
+        if classes.tolist() != self.classes_.tolist():
+            raise ConfigError(
+                f"warm_start: the classes are now {cut_list(classes)}, and were {cut_list(self.classes_)}; give all of"
+                " them as `classes` from the first fit on, or save() the detector and start from that file's weights"
+            )
+        return StartingWeights("warm_start: the network so far", self.network_.state_dict(), self.classes_.tolist())
+
+    def _new_network(self, seed: int, before: StartingWeights | None = None) -> DetectionNetwork:
         device = chosen_device(self.device)
         with seeded(seed):
-            return self._build_network().to(device, memory_format=torch.channels_last)
+            return self._build_network(before).to(device, memory_format=torch.channels_last)
 
-    def _build_network(self) -> DetectionNetwork:
-        detector = build_detector(self.detector, self.detector_options, len(self.classes_))
+    def _build_network(self, before: StartingWeights | None = None) -> DetectionNetwork:
+        """Return the network with the weights that a training begins with, `before` if they are given."""
+        options = without_weights(self.detector, self.detector_options) if before else self.detector_options
+        detector = build_detector(self.detector, options, len(self.classes_))
         network = self.training_.build(detector)
+        weights = before or detector.starting_weights
+        if weights is not None:
+            weights.fill(network, self.classes_.tolist())
+            detector.starting_weights = None  # frees their memory
         set_precision(network, self.precision)
         return network
 

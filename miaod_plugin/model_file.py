@@ -4,7 +4,6 @@ What a file says is checked before anything is built from it, and its detector i
 whether the tensors that are in the file are those it has.
 """
 
-import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from .detectors.factory import detector_factory
+from .detectors.factory import without_weights
 from .devices import chosen_device
 from .errors import ConfigError, DataError, MiaodError, shown
 from .randomness import unchanged_random_state
 from .registry import TRAININGS, find, name_of
-from .tensor_file import is_kind, read_tensors, write_tensors
+from .tensor_file import MODEL, is_kind, read_tensors, write_tensors
 from .training.base import Training
 
-KIND = "miaod_plugin"
 # What belongs to one process or one training, not to the model; a file that named a checkpoint could have it deleted.
 _NOT_SAVED = ("on_step", "checkpoint", "cache", "device", "verbose")
 
@@ -91,7 +89,7 @@ def save(estimator, path) -> None:
         "n_steps_": estimator.n_steps_,
         "n_unlabeled_": estimator.n_unlabeled_,
     }
-    write_tensors(path, KIND, content, estimator.network_.state_dict())
+    write_tensors(path, MODEL, content, estimator.network_.state_dict())
 
 
 def require_replaceable(path: Path) -> None:
@@ -99,7 +97,7 @@ def require_replaceable(path: Path) -> None:
 
     A link is replaced itself, never what it leads to.
     """
-    if os.path.lexists(path) and not is_kind(path, KIND):
+    if os.path.lexists(path) and not is_kind(path, MODEL):
         raise DataError(f"{path}: is there already, and not a detector that save() wrote; delete it or save elsewhere")
 
 
@@ -127,7 +125,7 @@ def load(cls, path, detector: Callable | None, device: str, training: Training |
 
 def _read(path: Path) -> tuple[_Content, dict[str, Tensor]]:
     # the first files that `save` wrote had no checksum
-    content, tensors = read_tensors(path, KIND, "a detector that save() wrote", checksum=False)
+    content, tensors = read_tensors(path, MODEL, "a detector that save() wrote", checksum=False)
     try:
         content = _Content.model_validate(content)
     except ValidationError as error:
@@ -185,8 +183,7 @@ def _network(estimator, path: Path, device: str, n_tensors: int) -> nn.Module:
     """Build the network that the parameters of a file ask for, without downloading backbone weights."""
     options = estimator.detector_options
     try:
-        if "weights" in inspect.signature(detector_factory(estimator.detector)).parameters:
-            estimator.detector_options = {**(options or {}), "weights": None}
+        estimator.detector_options = without_weights(estimator.detector, options)
         # several times the number in the file, since detectors drop the end of a classification network
         with unchanged_random_state(), torch.device(device), _at_most(4 * n_tensors + 1000):
             return estimator._build_network()

@@ -13,6 +13,7 @@ from torch import Tensor
 from .errors import DataError
 from .files import atomic_path
 
+MODEL = "miaod_plugin"  # the kind of a fitted detector's file
 _CHECKSUM = "sha256"
 
 

@@ -2,9 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .starting_weights import StartingWeights
 
 
 @dataclass
@@ -70,12 +74,23 @@ class Detector(nn.Module, ABC):
     made_for : int or None
         Side in pixels of the images it is made for, where it takes images at the size they have: instances, time and
         memory grow with an image, and its anchors do not. ``None`` where it resizes them.
+    starting_weights : StartingWeights or None
+        What the network that is built from the detector is to start from, beyond the weights that it has.
+    of_classes : tuple of str
+        What the names of its tensors that depend on the classes begin with, as a network calls them; a classifier's
+        last layer is none of them.
+    torchvision_names : tuple of pairs of str
+        What names of torchvision's model of such a detector begin with, and what a network calls it: the first that
+        fits.
     """
 
     num_classes: int
     background: bool = False
     supervised_only: bool = False
     made_for: int | None = None
+    starting_weights: "StartingWeights | None" = None
+    of_classes: ClassVar[tuple[str, ...]] = ()
+    torchvision_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     @abstractmethod
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:

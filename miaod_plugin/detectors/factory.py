@@ -20,6 +20,13 @@ def detector_factory(detector: str | Callable) -> Callable:
     return find(DETECTORS, detector) if isinstance(detector, str) else detector
 
 
+def without_weights(name: str | Callable, options: Mapping | None) -> Mapping | None:
+    """Return a detector's options with random weights, as others will take their place: nothing is downloaded."""
+    if "weights" in inspect.signature(detector_factory(name)).parameters:
+        return {**(options or {}), "weights": None}
+    return options
+
+
 def build_detector(name: str | Callable, options: Mapping | None, n_classes: int) -> Detector:
     """Build a detector, or raise a ConfigError that names an option which it does not have."""
     factory, options = detector_factory(name), options or {}

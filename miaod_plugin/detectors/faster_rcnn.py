@@ -5,7 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import (
+    FasterRCNN,
+    FasterRCNN_MobileNet_V3_Large_320_FPN_Weights,
+    FasterRCNN_ResNet50_FPN_Weights,
+)
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import remove_small_boxes
@@ -17,6 +21,7 @@ from .photographs import Photographs, takes_photographs
 from .postprocessing import all_above, clipped, finished
 from .precision import HalfPrecision, HalfSequential
 from .proposals import pool, propose, regression_loss, sample_proposals
+from .starting_weights import starts_from_detectors
 from .torchvision_parts import Anchors, background_first, padded_size, transformed
 
 IGNORED = -100  # by torch's cross-entropy
@@ -63,6 +68,12 @@ class FasterRCNNDetector(Detector):
     """
 
     background = True
+    of_classes = ("detector.box_predictor.",)
+    torchvision_names = (
+        ("roi_heads.box_predictor.cls_score.", "classifiers.0.class_logits."),
+        ("roi_heads.box_predictor.bbox_pred.", "detector.box_predictor."),
+        ("", "detector.rcnn."),
+    )
 
     def __init__(self, backbone: nn.Module, num_classes: int, head_features: int = 1024, **faster_rcnn):
         super().__init__()
@@ -167,6 +178,7 @@ class ProposalClassifier(nn.Module):
         return [self.class_logits(maps[0])]
 
 
+@starts_from_detectors(FasterRCNN_ResNet50_FPN_Weights, zero_eps=True)
 @takes_photographs()
 def fasterrcnn_resnet50_fpn(
     num_classes: Classes,
@@ -191,6 +203,7 @@ def fasterrcnn_resnet50_fpn(
     return _with_proposals(photographs, "resnet50", sizes, num_classes, head_features, proposals, sampled_proposals)
 
 
+@starts_from_detectors(FasterRCNN_MobileNet_V3_Large_320_FPN_Weights)
 @takes_photographs(min_size=320, max_size=640)
 def fasterrcnn_mobilenet_v3_large_320_fpn(
     num_classes: Classes,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection import FCOS
+from torchvision.models.detection import FCOS, FCOS_ResNet50_FPN_Weights
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 
 from .base import Detector, Features
@@ -14,6 +14,7 @@ from .photographs import GroupedPhotographs, takes_photographs
 from .postprocessing import best_of_levels, clipped, finished
 from .precision import HalfSequential
 from .retinanet import POSTPROCESSING
+from .starting_weights import starts_from_detectors
 from .torchvision_parts import (
     Anchors,
     LevelClassifier,
@@ -38,6 +39,8 @@ class FCOSDetector(Detector):
     **fcos
         Keyword arguments of `torchvision.models.detection.FCOS`.
     """
+
+    torchvision_names = (("head.classification_head.", "classifiers.0.head."), ("", "detector.fcos."))
 
     def __init__(self, backbone: nn.Module, num_classes: int, head_convs: int = 4, **fcos):
         super().__init__()
@@ -95,6 +98,7 @@ def centerness(sides: Tensor) -> Tensor:
     return (across * torch.minimum(top, bottom) / torch.maximum(top, bottom)).sqrt()
 
 
+@starts_from_detectors(FCOS_ResNet50_FPN_Weights)
 @takes_photographs(GroupedPhotographs)
 def fcos_resnet50_fpn(
     num_classes: Classes, photographs: GroupedPhotographs, *, head_convs: HeadConvs = 4

@@ -25,7 +25,9 @@ class Photographs:
     ----------
     weights : str, path or None
         Backbone weights: the name of torchvision's ImageNet weights (downloaded once; ``"DEFAULT"`` is the newest), a
-        local state dict, or random ones.
+        local state dict, or random ones. Or those of a whole detector: ``"COCO_V1"``, where torchvision has them, a
+        state dict of torchvision's model, or a file that `save` wrote. Of these, layers that depend on the classes are
+        taken only from a file that `save` wrote for the same classes.
     min_size, max_size : int
         Images are resized so that the shorter side is `min_size` pixels, or the longer `max_size` if that is smaller.
     image_mean, image_std : tuple of float

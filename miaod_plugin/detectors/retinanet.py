@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import RetinaNet
+from torchvision.models.detection import RetinaNet, RetinaNet_ResNet50_FPN_Weights
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 
@@ -16,10 +16,11 @@ from .base import Detector, Features
 from .box_coding import decode, encode
 from .losses import focal_loss, per_positive
 from .matching import Positives, match_anchors
-from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf
+from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf, Weights
 from .photographs import Photographs, takes_photographs
 from .postprocessing import best_of_levels, clipped, finished
 from .precision import HalfSequential
+from .starting_weights import starts_from_detectors
 from .torchvision_parts import Anchors, AsIs, grid_features, padded_size
 
 # At test time of the paper (section 4.1): score threshold 0.05, NMS at 0.5, 100 boxes.
@@ -44,6 +45,13 @@ class RetinaNetDetector(Detector):
     **retinanet
         Keyword arguments of `torchvision.models.detection.RetinaNet`.
     """
+
+    torchvision_names = (
+        *((f"head.classification_head.conv.{k}.0.", f"classifiers.0.conv.{2 * k}.") for k in range(4)),
+        ("head.classification_head.cls_logits.", "classifiers.0.class_logits."),
+        ("head.classification_head.", "classifiers.0."),  # its first version's convolutions are called as ours
+        ("", "detector.retinanet."),
+    )
 
     def __init__(
         self, backbone: nn.Module, num_classes: int, head_convs: int = 4, positives_of: str = "image", **retinanet
@@ -127,6 +135,7 @@ class RetinaNetClassifier(nn.Module):
         return [level.permute(0, 2, 3, 1).reshape(len(level), -1, self.num_classes) for level in levels]
 
 
+@starts_from_detectors(RetinaNet_ResNet50_FPN_Weights, zero_eps=True)
 @takes_photographs()
 def retinanet_resnet50_fpn(
     num_classes: Classes,
@@ -162,6 +171,7 @@ def retinanet_resnet50_fpn(
     )
 
 
+@starts_from_detectors()
 @takes_photographs(min_size=320, max_size=640, fpn_channels=128)
 def retinanet_mobilenet_v2_fpn(
     num_classes: Classes,
@@ -193,10 +203,12 @@ def pyramid_anchors(smallest: int) -> dict[str, AnchorGenerator]:
     return {"anchor_generator": AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))}
 
 
+@starts_from_detectors()
 @checked
 def retinanet_tiny(
     num_classes: Classes,
     *,
+    weights: Weights = None,
     width: Annotated[int, Whole(1, 512)] = 16,
     fpn_channels: Channels = 48,
     head_convs: HeadConvs = 1,
@@ -208,11 +220,15 @@ def retinanet_tiny(
 
     Parameters
     ----------
+    weights : path or None
+        A file that `save` wrote of such a detector, or random weights.
     width : int
         Channels after the first convolution; later ones have 2 to 4 times as many.
     fpn_channels, head_convs : int
         As in `retinanet_resnet50_fpn`.
     """
+    if weights is not None:
+        raise ConfigError(f"weights: {weights} is no file that save() wrote; give one, or nothing for random weights")
     sizes = ((14, 20), (28, 40), (56, 80))
     detector = RetinaNetDetector(
         TinyBackbone(width, fpn_channels),

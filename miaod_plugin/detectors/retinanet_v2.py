@@ -3,6 +3,7 @@
 from functools import partial
 
 from torch import Tensor, nn
+from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetRegressionHead
 
 from .box_coding import decode
@@ -11,6 +12,7 @@ from .options import Classes, HeadConvs
 from .photographs import GroupedPhotographs, takes_photographs
 from .precision import HalfSequential
 from .retinanet import POSTPROCESSING, RetinaNetDetector, pyramid_anchors
+from .starting_weights import starts_from_detectors
 from .torchvision_parts import LevelClassifier
 
 GROUP_NORM = partial(nn.GroupNorm, 32)
@@ -18,6 +20,8 @@ GROUP_NORM = partial(nn.GroupNorm, 32)
 
 class RetinaNetV2Detector(RetinaNetDetector):
     """`RetinaNetDetector` with the heads and the box loss of torchvision's `retinanet_resnet50_fpn_v2`."""
+
+    torchvision_names = (("head.classification_head.", "classifiers.0.head."), ("", "detector.retinanet."))
 
     def __init__(self, backbone: nn.Module, num_classes: int, head_convs: int = 4, **retinanet):
         super().__init__(backbone, num_classes, head_convs, **retinanet)
@@ -35,6 +39,7 @@ class RetinaNetV2Detector(RetinaNetDetector):
         return giou_losses(decode(regression, anchors, self.retinanet.box_coder), wanted)
 
 
+@starts_from_detectors(RetinaNet_ResNet50_FPN_V2_Weights)
 @takes_photographs(GroupedPhotographs)
 def retinanet_resnet50_fpn_v2(
     num_classes: Classes, photographs: GroupedPhotographs, *, head_convs: HeadConvs = 4

@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.detection import SSD300_VGG16_Weights, SSDLite320_MobileNet_V3_Large_Weights
 from torchvision.models.detection._utils import retrieve_out_channels
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD, SSDClassificationHead, SSDFeatureExtractorVGG, SSDHead
@@ -26,6 +27,7 @@ from .matching import Positives, match_default_boxes
 from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
 from .postprocessing import best_of_classes, clipped, finished
 from .precision import HalfPrecision
+from .starting_weights import starts_from_detectors
 from .torchvision_parts import (
     Anchors,
     LevelClassifier,
@@ -64,6 +66,7 @@ class SSDDetector(Detector):
     """
 
     background = True
+    torchvision_names = (("head.classification_head.", "classifiers.0.head."), ("", "detector.ssd."))
 
     def __init__(self, backbone: nn.Module, num_classes: int, build_head, build_classification_head, size: int, **ssd):
         super().__init__()
@@ -129,6 +132,7 @@ class CellBatchNorm(nn.BatchNorm2d):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
+@starts_from_detectors(SSD300_VGG16_Weights)
 @checked
 def ssd300_vgg16(
     num_classes: Classes,
@@ -145,8 +149,9 @@ def ssd300_vgg16(
     Parameters
     ----------
     weights : str, path or None
-        Backbone weights: the name of torchvision's for `vgg16` (downloaded once), a local state dict, or random ones.
-        ``"DEFAULT"`` is ``"IMAGENET1K_FEATURES"``, torchvision's for SSD, to which the default normalisation belongs.
+        Backbone weights: the name of torchvision's for `vgg16` (downloaded once), a local state dict, or random ones;
+        or a whole detector's, as in `retinanet_resnet50_fpn`. ``"DEFAULT"`` is ``"IMAGENET1K_FEATURES"``, torchvision's
+        for SSD, to which the default normalisation belongs.
     size : int
         Images are resized to squares of `size` pixels. Below 268 the last two of the six feature maps are left out.
     image_mean, image_std : tuple of float
@@ -177,6 +182,7 @@ def ssd300_vgg16(
     )
 
 
+@starts_from_detectors(SSDLite320_MobileNet_V3_Large_Weights)
 @checked
 def ssdlite320_mobilenet_v3_large(
     num_classes: Classes,
@@ -194,7 +200,7 @@ def ssdlite320_mobilenet_v3_large(
     ----------
     weights : str, path or None
         Backbone weights: the name of torchvision's for `mobilenet_v3_large` (downloaded once), a local state dict, or
-        random ones.
+        random ones; or a whole detector's, as in `retinanet_resnet50_fpn`.
     size : int
         Images are resized to squares of `size` pixels.
     image_mean, image_std
@@ -202,7 +208,8 @@ def ssdlite320_mobilenet_v3_large(
     frozen_stages : int
         Backbone stages that do not train, counted from the image (0 to 4).
     reduced_tail : bool
-        Halve the channels of the last blocks, as torchvision does when it trains from scratch.
+        Halve the channels of the last blocks, as torchvision does when it trains from scratch, and in its
+        ``"COCO_V1"``.
     """
     if reduced_tail and weights in BACKBONES["mobilenet_v3_large"].published.__members__:
         raise ConfigError("reduced_tail: there are no weights for it; set weights to nothing or a state dict's path")

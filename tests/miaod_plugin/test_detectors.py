@@ -174,7 +174,8 @@ def test_backbone_weights_load_from_a_local_file_and_stay_frozen(tmp_path):
 
 
 def whole_detector(path):
-    torch.save({"backbone.body.conv1.weight": torch.zeros(2), "head.bias": torch.zeros(2)}, path)
+    """Write one as other libraries name it."""
+    torch.save({"backbone.conv1.weight": torch.zeros(2), "bbox_head.bias": torch.zeros(2)}, path)
 
 
 def much_larger(path):
@@ -197,7 +198,7 @@ def bomb(path):
         (lambda path: torch.save([1, 2], path), r"holds \[1, 2\]; give a state dict"),
         (lambda path: torch.save({"model": {"a": torch.zeros(2)}}, path), "holds .* give a state dict"),
         (lambda path: torch.save({"fc.weight": torch.zeros(2)}, path), r"does not fit MobileNetV2: Missing key\(s\)"),
-        (whole_detector, "is a whole detector's \\('backbone.body.conv1.weight'\\); give those of its backbone alone"),
+        (whole_detector, "is a whole detector's \\('backbone.conv1.weight'\\); give those of its backbone alone"),
         (much_larger, r"has 120,\d\d\d,\d\d\d bytes, but MobileNetV2 only 14,"),
         (bomb, "has 150,000,000 bytes, but MobileNetV2 only"),
     ],
