@@ -51,11 +51,7 @@ class LabelStudio(AnnotationFormat):
         data = {"image": self.prefix + quote(one.path), "path": one.path, "utility": one.utility}
         if not len(one.boxes):
             return {"data": data}
-        rows = zip(one.boxes.tolist(), one.labels, one.scores.tolist(), strict=True)
-        result = [
-            _region(f"box{k}", box, classes[label], score, one.size) for k, (box, label, score) in enumerate(rows)
-        ]
-        prediction = {"model_version": "miaod", "score": float(one.scores.mean()), "result": result}
+        prediction = {"model_version": "miaod", "score": float(one.scores.mean()), "result": regions(one, classes)}
         return {"data": data, "predictions": [prediction]}
 
     def read(self, source: Path, classes: list[str], sizes: Mapping[str, tuple[int, int]]) -> list[Annotation]:
@@ -68,7 +64,7 @@ class LabelStudio(AnnotationFormat):
                 mend = "; export as JSON, not as JSON-MIN" if isinstance(task, dict) and "image" in task else ""
                 raise DataError(f"{source}: task {number} is {shown(task)}, not an object with 'data'{mend}")
             where = f"{source}: task {shown(task.get('id', number))}"
-            path = _image(images, task["data"], where)
+            path = image_of(images, task["data"], where)
             drawn += _annotations(task, where, path, sizes)
         return checked(drawn, classes, sizes)
 
@@ -85,6 +81,12 @@ def label_config(classes: Sequence[str]) -> str:
     ET.SubElement(use, "Choice", value=UNUSABLE)
     ET.indent(view)
     return ET.tostring(view, encoding="unicode") + "\n"
+
+
+def regions(one: Suggestion, classes: Sequence[str]) -> list[dict]:
+    """Return the boxes of an image as the ``result`` of a prediction."""
+    rows = zip(one.boxes.tolist(), one.labels, one.scores.tolist(), strict=True)
+    return [_region(f"box{k}", box, classes[label], score, one.size) for k, (box, label, score) in enumerate(rows)]
 
 
 def _region(key: str, box: Sequence[float], name: str, score: float, size: tuple[int, int]) -> dict:
@@ -108,7 +110,7 @@ def _region(key: str, box: Sequence[float], name: str, score: float, size: tuple
     }
 
 
-def _image(images: ProjectImages, data: dict, where: str) -> str:
+def image_of(images: ProjectImages, data: dict, where: str) -> str:
     """Return the path of a task's image: the one that `LabelStudio.write` noted, else by the address."""
     noted = data.get("path")
     if isinstance(noted, str) and noted in images.sizes:

@@ -16,6 +16,7 @@ from . import loop
 from .images import evaluate, train
 from .predict import predict
 from .rank import rank
+from .serve import serve
 
 # What a path on the command line may run into, and what no program can help.
 DISK = {
@@ -93,7 +94,7 @@ def report(
     print(write_report(runs, out, reference))
 
 
-for command in (train, evaluate, predict, rank):
+for command in (train, evaluate, predict, rank, serve):
     app.command()(command)
 
 

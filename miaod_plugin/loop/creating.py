@@ -18,6 +18,7 @@ _HELD_OUT = "# Photographs that measure the models, drawn at random: never train
 _IGNORED = """\
 # models, what was exported for the labelling tool, and what may be deleted at any time
 models/
+arrived/
 .loop/
 .*.part*
 rounds/*/*

@@ -2,14 +2,20 @@
 
 import json
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
+import yaml
 from label_studio_server import EMAIL, label_studio
 from PIL import Image
 
 from miaod_plugin.annotations import LabelStudio, Suggestion
+from miaod_plugin.annotations.label_studio import regions
 from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.loop import Project
+from miaod_plugin.serving import Backend, serve
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,3 +89,38 @@ def test_what_is_annotated_in_the_tool_comes_back(server, photos, project, tmp_p
     np.testing.assert_allclose(found[NAMES[1]].boxes, [[32, 64, 48, 96]], atol=1e-4)
     assert found[NAMES[1]].labels.tolist() == [1] and found[NAMES[1]].time.startswith("20")
     assert {one.annotator for one in found.values()} <= {EMAIL, "1"}
+
+
+def test_the_tool_asks_a_project_for_boxes_and_lets_it_learn(server, photos, tmp_path):
+    folder, suggestions, classes = photos
+    project = Project.create(folder, classes, folder=tmp_path, detector="retinanet_tiny", held_out=0)
+    settings = yaml.safe_load((tmp_path / "loop.yaml").read_text())
+    settings["tool"]["options"] = {"prefix": "/data/local-files/?d=photos/"}
+    settings["estimator"] = {"max_steps": 3}
+    (tmp_path / "loop.yaml").write_text(yaml.safe_dump(settings))
+    project = Project(tmp_path)
+    exported = project.exported(project.query(len(NAMES)))
+    number = server.new_project((exported.parent / "label_config.xml").read_text(), folder)
+    server.post(f"/api/projects/{number}/import", json.loads(exported.read_text()))
+
+    backend = Backend(project, train_after=3)
+    with serve(backend, port=0) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        address = "http://{}:{}".format(*http.server_address)
+        server.post("/api/ml", {"project": number, "url": address, "title": "ours"})
+        for task in server.tasks(number)[:3]:
+            (truth,) = (one for one in suggestions if one.path == task["data"]["path"])
+            server.post(f"/api/tasks/{task['id']}/annotations", {"result": regions(truth, classes)})
+        end = time.monotonic() + 60
+        while not project.status().curve and time.monotonic() < end:
+            time.sleep(0.2)
+        backend.wait()
+        assert project.status().annotated == 3 and project.status().curve[0].images == 3
+        for path, answer in project.state().answers.items():
+            (truth,) = (one for one in suggestions if one.path == path)
+            drawn = [box.corners for box in answer.boxes]
+            np.testing.assert_allclose(np.reshape(drawn, (-1, 4)), truth.boxes, atol=0.01)
+        server.post(f"/api/dm/actions?id=retrieve_tasks_predictions&project={number}", {"selectedItems": {"all": True}})
+        versions = [one["model_version"] for task in server.tasks(number) for one in task["predictions"]]
+        assert versions == ["round 1"] * len(NAMES)
+        http.shutdown()
