@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-gpu test-label-studio lint bench bench-gpu docs clean
+.PHONY: demo test test-formats test-gpu test-label-studio lint bench bench-gpu docs clean
 
 # One marker file per state of pyproject.toml: the environment is built once and again only when it changes.
 $(VENV)/.installed: pyproject.toml
@@ -15,6 +15,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+# In an environment of its own, since Datumaro needs an older Pillow and an older pandas than everything else takes.
+test-formats: pyproject.toml
+	test -x .venv-formats/bin/python || $(PYTHON) -m venv .venv-formats
+	.venv-formats/bin/python -m pip install --quiet --editable ".[test,formats-test]"
+	.venv-formats/bin/python -m pytest tests/miaod_plugin/test_independent_readers.py
 
 test-gpu: $(VENV)/.installed
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu
@@ -40,4 +46,4 @@ docs: $(VENV)/.installed
 	$(BIN)/miaod config --markdown > docs/configuration.md
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) .venv-formats runs build *.egg-info

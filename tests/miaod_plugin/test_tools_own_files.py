@@ -129,6 +129,18 @@ def test_voc_finds_an_image_by_its_filename_where_the_files_own_name_is_not_enou
         voc(tmp_path, {"000018.xml": ""})
 
 
+def test_an_image_that_voc_lists_without_a_file_has_nothing_on_it(tmp_path):
+    (tmp_path / "voc" / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "voc" / "ImageSets" / "Main" / "train.txt").write_text("a/b c\n000017\n")
+    (tmp_path / "voc" / "ImageSets" / "Main" / "cat_train.txt").write_text("a/b c -1\ne\n")
+    files = {
+        "Annotations/a/b c.xml": OBJECT.format(1, 2, 3, 4),
+        "Annotations/000017.xml": "<filename>d.png</filename>",
+    }
+    found = {one.path: len(one.boxes) for one in voc(tmp_path, files)}
+    assert found == {"a/b c.jpg": 1, "a/d.png": 0, "e.jpg": 0}
+
+
 def test_a_rotated_box_in_voc_is_refused(tmp_path):
     rotated = (
         "<object><name>cat</name><robndbox><cx>9</cx><cy>9</cy><w>4</w><h>3</h><angle>1</angle></robndbox></object>"
