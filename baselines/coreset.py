@@ -5,6 +5,7 @@ from itertools import islice
 
 import numpy as np
 
+from miaod_plugin.labeled import Labeled
 from miaod_plugin.parameters import RandomState
 from miaod_plugin.query import QueryStrategy
 
@@ -35,24 +36,26 @@ class CoreSetSampling(QueryStrategy):
         """Return the distance of each image to the nearest labelled one, ``(n,)``."""
         from .k_center import nearest_distances  # loads torch, which an experiment that is only planned does without
 
-        return nearest_distances(*self._embeddings(estimator, X, labeled))
+        return nearest_distances(*embedded(estimator, X, self.known_images(estimator, labeled)))
 
     def select(self, estimator, X, n_instances: int, *, labeled=None) -> tuple[np.ndarray, np.ndarray]:
         """Return ``(indices, distances)`` of the k-center greedy choice, in its order."""
         from .k_center import k_center_greedy
 
-        pool, known, device = self._embeddings(estimator, X, labeled)
+        pool, known, device = embedded(estimator, X, self.known_images(estimator, labeled))
         return k_center_greedy(pool, known, n_instances, device)
 
     def ranking(self, estimator, X, at_most: int, *, labeled=None) -> Iterator[tuple[int, float]]:
         """Yield row and distance in the order of the choice; what is not asked for is not computed."""
         from .k_center import k_centers
 
-        yield from islice(k_centers(*self._embeddings(estimator, X, labeled)), at_most)
-
-    def _embeddings(self, estimator, X, labeled) -> tuple:
-        """Return the embeddings of the pool and of the labelled images, and the device that they come from."""
         known = self.known_images(estimator, labeled)
-        pool, known = estimator.transform(X), estimator.transform(known.X)
-        network = getattr(estimator, "network_", None)
-        return pool, known, next(network.parameters()).device if network is not None else "cpu"
+        yield from islice(k_centers(*embedded(estimator, X, known)), at_most)
+
+
+def embedded(estimator, X, known: Labeled) -> tuple:
+    """Return the embeddings of a pool and of the labelled images, and the device that they come from."""
+    pool = estimator.transform(X)
+    centers = estimator.transform(known.X) if len(known.X) else pool[:0]
+    network = getattr(estimator, "network_", None)
+    return pool, centers, next(network.parameters()).device if network is not None else "cpu"

@@ -2,7 +2,19 @@
 
 from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
 
+from .enms import ENMSSampling
+from .max_herding import MaxHerdingSampling
 from .miaod import MIAODSampling
+from .misses import MissesSampling
 from .ppal import PPALSampling
 
-__all__ = ["CoreSetSampling", "EntropySampling", "MIAODSampling", "PPALSampling", "RandomSampling"]
+__all__ = [
+    "CoreSetSampling",
+    "ENMSSampling",
+    "EntropySampling",
+    "MIAODSampling",
+    "MaxHerdingSampling",
+    "MissesSampling",
+    "PPALSampling",
+    "RandomSampling",
+]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
     from .starting_weights import StartingWeights
 
@@ -125,6 +127,13 @@ class Detector(nn.Module, ABC):
 
         Where it is known, ``instances`` int64 (m,) tells which instance each came from, all levels in order.
         """
+
+    def candidates(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        """Return what `detections` chooses from by non-maximum suppression, in the same form and in no order.
+
+        A detector of one's own can do without; then strategies that read it do not work with it.
+        """
+        raise ConfigError(f"detector: {type(self).__name__} has no `candidates`, boxes before non-maximum suppression")
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size of the tensor in which `features` computes an image of this size when it is alone.

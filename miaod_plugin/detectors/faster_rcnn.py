@@ -18,7 +18,7 @@ from .base import Detector, Features, average_inside
 from .box_coding import decode
 from .options import Classes, HeadFeatures, Proposals
 from .photographs import Photographs, takes_photographs
-from .postprocessing import all_above, clipped, finished
+from .postprocessing import Candidates, all_above, clipped, finished, unsuppressed
 from .precision import HalfPrecision, HalfSequential
 from .proposals import pool, propose, regression_loss, sample_proposals
 from .starting_weights import starts_from_detectors
@@ -146,6 +146,16 @@ class FasterRCNNDetector(Detector):
         }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: ProposalFeatures) -> list[dict[str, Tensor]]:
+        found, decoded = self._candidates(logits, boxes, features)
+        return finished(
+            found, decoded, features, self.rcnn.roi_heads.nms_thresh, self.rcnn.roi_heads.detections_per_img
+        )
+
+    def candidates(self, logits: list[Tensor], boxes: Tensor, features: ProposalFeatures) -> list[dict[str, Tensor]]:
+        return unsuppressed(*self._candidates(logits, boxes, features), features)
+
+    def _candidates(self, logits: list[Tensor], boxes: Tensor, features: ProposalFeatures) -> tuple[Candidates, Tensor]:
+        """Return the instances above the score threshold, and their boxes in pixels of the resized images."""
         heads, scores = self.rcnn.roi_heads, background_first(logits[0]).softmax(dim=-1)[..., 1:]
         # padding scores nothing
         found = all_above(scores.masked_fill(~features.valid[0][..., None], -1), heads.score_thresh)
@@ -154,7 +164,7 @@ class FasterRCNNDetector(Detector):
         proposals = features.anchors[found.images, found.instances]
         decoded = clipped(decode(regression, proposals, heads.box_coder), found.images, features.image_sizes)
         large = remove_small_boxes(decoded, min_size=1e-2)
-        return finished(found.at(large), decoded[large], features, heads.nms_thresh, heads.detections_per_img)
+        return found.at(large), decoded[large]
 
     def instance_features(self, features: ProposalFeatures, images: Tensor, instances: Tensor) -> Tensor:
         return features.maps[0][images, instances]

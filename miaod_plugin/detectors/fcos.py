@@ -11,7 +11,7 @@ from .losses import focal_loss, giou_losses, per_positive
 from .matching import Positives, match_cells
 from .options import Classes, HeadConvs
 from .photographs import GroupedPhotographs, takes_photographs
-from .postprocessing import best_of_levels, clipped, finished
+from .postprocessing import Candidates, best_of_levels, clipped, finished, unsuppressed
 from .precision import HalfSequential
 from .retinanet import POSTPROCESSING
 from .starting_weights import starts_from_detectors
@@ -83,12 +83,20 @@ class FCOSDetector(Detector):
         }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        found, decoded = self._candidates(logits, boxes, features)
+        return finished(found, decoded, features, self.fcos.nms_thresh, self.fcos.detections_per_img)
+
+    def candidates(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        return unsuppressed(*self._candidates(logits, boxes, features), features)
+
+    def _candidates(self, logits: list[Tensor], boxes: Tensor, features: Features) -> tuple[Candidates, Tensor]:
+        """Return the instances above the score threshold, and their boxes in pixels of the resized images."""
         fcos, sizes = self.fcos, [level.shape[1] for level in logits]
         scores = (torch.cat(logits, dim=1).sigmoid() * boxes[..., 4:].sigmoid()).sqrt()
         found = best_of_levels(scores, sizes, fcos.score_thresh, fcos.topk_candidates)
         regression, cells = boxes[found.images, found.instances, :4], features.anchors[found.instances]
         decoded = clipped(fcos.box_coder.decode(regression, cells), found.images, features.image_sizes)
-        return finished(found, decoded, features, fcos.nms_thresh, fcos.detections_per_img)
+        return found, decoded
 
 
 def centerness(sides: Tensor) -> Tensor:

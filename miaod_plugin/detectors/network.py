@@ -94,10 +94,12 @@ class InstanceOutputs:
     @cached_property
     def detection_rows(self) -> list[Tensor]:
         """Box, label and score of each image's detections, ``(m, 6)`` float32, best first: rows that can be kept."""
-        return [
-            torch.cat([found["boxes"], found["labels"][:, None], found["scores"][:, None]], dim=1).float()
-            for found in self.detections
-        ]
+        return [_rows(found) for found in self.detections]
+
+    @cached_property
+    def candidate_rows(self) -> list[Tensor]:
+        """The same of what detections are chosen from by non-maximum suppression, ``(k, 6)``, in no order."""
+        return [_rows(found) for found in self.network.detector.candidates(self.logits, self.boxes, self.features)]
 
     @cached_property
     def detected_instances(self) -> tuple[Tensor, Tensor]:
@@ -144,6 +146,10 @@ class InstanceOutputs:
             with seeded(0, image.device):  # Faster R-CNN samples its proposals
                 found.append(self.network([image], [target]).loss)
         return found
+
+
+def _rows(found: dict[str, Tensor]) -> Tensor:
+    return torch.cat([found["boxes"], found["labels"][:, None], found["scores"][:, None]], dim=1).float()
 
 
 class DetectionNetwork(nn.Module):

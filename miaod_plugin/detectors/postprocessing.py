@@ -92,7 +92,16 @@ def finished(
     kept = survivors(found, boxes, _counts(found.images, n_images), nms_thresh)
     kept = [of_image[:at_most] for of_image in kept.split(_counts(found.images[kept], n_images))]
     counts, kept = [len(of_image) for of_image in kept], torch.cat(kept)
-    found, boxes = found.at(kept), boxes[kept]
+    return _by_image(found.at(kept), boxes[kept], features, counts)
+
+
+def unsuppressed(found: Candidates, boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+    """Return all candidates and their boxes as `finished` does those that are left of them, in no order."""
+    return _by_image(found, boxes, features, _counts(found.images, len(features.image_sizes)))
+
+
+def _by_image(found: Candidates, boxes: Tensor, features: Features, counts: list[int]) -> list[dict[str, Tensor]]:
+    """Return so many candidates for each image as they lie one after the other, in pixels of the image as given."""
     scale = _sides(features.original_sizes, boxes, torch.float32) / _sides(features.image_sizes, boxes, torch.float32)
     columns = {
         "boxes": boxes * scale[found.images],

@@ -18,7 +18,7 @@ from .losses import focal_loss, per_positive
 from .matching import Positives, match_anchors
 from .options import Channels, Classes, HeadConvs, Pixels, PositivesOf, Weights
 from .photographs import Photographs, takes_photographs
-from .postprocessing import best_of_levels, clipped, finished
+from .postprocessing import Candidates, best_of_levels, clipped, finished, unsuppressed
 from .precision import HalfSequential
 from .starting_weights import starts_from_detectors
 from .torchvision_parts import Anchors, AsIs, grid_features, padded_size
@@ -105,11 +105,19 @@ class RetinaNetDetector(Detector):
         return (regression - encode(wanted, anchors, self.retinanet.box_coder)).abs().sum(dim=1)
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        found, decoded = self._candidates(logits, boxes, features)
+        return finished(found, decoded, features, self.retinanet.nms_thresh, self.retinanet.detections_per_img)
+
+    def candidates(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        return unsuppressed(*self._candidates(logits, boxes, features), features)
+
+    def _candidates(self, logits: list[Tensor], boxes: Tensor, features: Features) -> tuple[Candidates, Tensor]:
+        """Return the instances above the score threshold, and their boxes in pixels of the resized images."""
         net, sizes = self.retinanet, [level.shape[1] for level in logits]
         found = best_of_levels(torch.cat(logits, dim=1).sigmoid_(), sizes, net.score_thresh, net.topk_candidates)
         regression, anchors = boxes[found.images, found.instances], features.anchors[found.instances]
         decoded = clipped(decode(regression, anchors, net.box_coder), found.images, features.image_sizes)
-        return finished(found, decoded, features, net.nms_thresh, net.detections_per_img)
+        return found, decoded
 
 
 class RetinaNetClassifier(nn.Module):

@@ -25,7 +25,7 @@ from .box_coding import decode, encode
 from .losses import mined_cross_entropy, per_positive
 from .matching import Positives, match_default_boxes
 from .options import Classes, ImageMean, ImageStd, Pixels, PyramidStages, VGGStages, Weights
-from .postprocessing import best_of_classes, clipped, finished
+from .postprocessing import Candidates, best_of_classes, clipped, finished, unsuppressed
 from .precision import HalfPrecision
 from .starting_weights import starts_from_detectors
 from .torchvision_parts import (
@@ -108,11 +108,19 @@ class SSDDetector(Detector):
         }
 
     def detections(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        found, decoded = self._candidates(logits, boxes, features)
+        return finished(found, decoded, features, self.ssd.nms_thresh, self.ssd.detections_per_img)
+
+    def candidates(self, logits: list[Tensor], boxes: Tensor, features: Features) -> list[dict[str, Tensor]]:
+        return unsuppressed(*self._candidates(logits, boxes, features), features)
+
+    def _candidates(self, logits: list[Tensor], boxes: Tensor, features: Features) -> tuple[Candidates, Tensor]:
+        """Return the instances above the score threshold, and their boxes in pixels of the resized images."""
         ssd, scores = self.ssd, background_first(torch.cat(logits, dim=1)).softmax(dim=-1)[..., 1:]
         found = best_of_classes(scores, ssd.score_thresh, ssd.topk_candidates)
         regression, default = boxes[found.images, found.instances], features.anchors[found.instances]
         decoded = clipped(decode(regression, default, ssd.box_coder), found.images, features.image_sizes)
-        return finished(found, decoded, features, ssd.nms_thresh, ssd.detections_per_img)
+        return found, decoded
 
 
 class HalfVGG(HalfPrecision, SSDFeatureExtractorVGG):

@@ -10,13 +10,14 @@ from ..data.detection_data import DetectionData
 from ..data.images import image_size, on_stored_pixels
 from ..data.orientation import UPRIGHT
 from ..errors import DataError
+from ..labeled import Labeled
 from ..query import QueryStrategy
 from ..ranking.found import FOUND, to_found
 from ..ranking.patient import BrokenImages, PatientDetector
 from ..ranking.ranking import rank_images, ranking_key
 from ..ranking.row_file import RowFile
 from ..registry import STRATEGIES, find
-from .learning import model_of, newest_model
+from .learning import annotated_images, model_of, newest_model
 from .places import Places
 from .rounds import COVERS, MEASURES, Asked
 from .settings import Settings
@@ -66,7 +67,7 @@ def pick_informative(
     pool: DetectionData,
     n_instances: int,
     on_broken: OnBroken,
-    labelled: np.ndarray,
+    labelled: Labeled,
 ) -> Picked:
     """Pick the images that a strategy takes to be the most informative."""
     found = rank_images(detector, strategy, pool, n_instances, lambda error: on_broken(error.errors), labelled)
@@ -97,7 +98,10 @@ def choose(
             picked = pick_covering(detector, photos, count, on_broken, labelled)
         else:
             detector = PatientDetector(model_of(places, settings, model), rows, on_progress)
-            picked = pick_informative(detector, strategy, photos, count, on_broken, labelled)
+            known = Labeled(labelled)
+            if strategy.needs_labeled == "targets":  # what is open has none yet
+                known = Labeled(*annotated_images(places, settings, state))
+            picked = pick_informative(detector, strategy, photos, count, on_broken, known)
     why, by = (COVERS, None) if model is None else (settings.strategy.name, model.number)
     return alternating(
         [Asked(path, utility, why, by) for path, utility in picked],

@@ -81,6 +81,9 @@ COSTS = {
     "random": (0, 0),
     "entropy": (len(POOL), 3),
     "coreset": (len(POOL) + len(START), 0),
+    "max_herding": (len(POOL) + len(START), 0),
+    "enms": (len(POOL), 3),
+    "misses": (len(START) + len(POOL), 2 + 3),
     "ppal": (len(START) + 2 * len(POOL), 2 + 2 * 3),  # those kept are seen again, here all
 }
 
