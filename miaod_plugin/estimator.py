@@ -58,6 +58,10 @@ class ObjectDetector(FittedDetector):
         RetinaNet's and MI-AOD's are, images are of one size, and BatchNorm is not trained. Of losses that are divided
         by a batch's positives (FCOS, SSD, ``positives_of="batch"``) or samples (Faster R-CNN), and of pseudo labels
         that count for whole batches (``faithful``), it takes the mean over the parts.
+    group_by_aspect : bool
+        Let a training batch hold images that are wider than high, or others, so that less of it is padding; where there
+        are fewer of a kind than a batch has, all may mix. Those that fill no batch at the end of a pass over the images
+        begin the next one. It needs the sizes of all images, which it reads from the files' headers.
     optimizer : {"sgd", "adamw"}
         Stochastic gradient descent with momentum, as in section 4.1 of the paper, or AdamW, for small networks that
         train from scratch.
@@ -148,6 +152,7 @@ class ObjectDetector(FittedDetector):
         max_steps: Count | None = None,
         batch_size: Count = 2,
         micro_batch_size: Count | None = None,
+        group_by_aspect: bool = False,
         optimizer: Literal["sgd", "adamw"] = "sgd",
         learning_rate: NonNegative = 1e-3,
         momentum: Annotated[float, Number(0, 1, below=True)] = 0.9,
@@ -177,6 +182,7 @@ class ObjectDetector(FittedDetector):
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.micro_batch_size = micro_batch_size
+        self.group_by_aspect = group_by_aspect
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum

@@ -16,7 +16,7 @@ from .coreset import coreset
 from .measure import Comparison, show, side_by_side
 from .reading import reading
 from .scoring import scoring_passes
-from .training import training_steps
+from .training import grouped_steps, training_steps
 
 
 def losses() -> Comparison:
@@ -74,6 +74,7 @@ def everything() -> Iterator[Comparison]:
     yield from scoring_passes()
     yield from coreset()
     yield from training_steps()
+    yield grouped_steps()
     yield from reading()
 
 

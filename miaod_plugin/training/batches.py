@@ -1,7 +1,7 @@
 """The batches of a training: which images each step sees, read, moved to the device and flipped."""
 
 import hashlib
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import horizontal_flip
 from torchvision.tv_tensors import BoundingBoxes
 
-from ..data import read_image
+from ..data import image_size, read_image
 from ..data.pixel_cache import file_state
 from ..randomness import seeded
 
@@ -109,7 +109,7 @@ def load_batches(
     return iter(
         DataLoader(
             AugmentedImages(images, settings.augmentation, seed),
-            batch_sampler=islice(_batches(images, stages, settings.batch_size, seed), start, None),
+            batch_sampler=islice(_batches(images, stages, settings, seed), start, None),
             collate_fn=_collate,
             num_workers=settings.num_workers,
             pin_memory=pin_memory,
@@ -118,13 +118,15 @@ def load_batches(
     )
 
 
-def _batches(
-    images: TrainingImages, stages, batch_size: int, seed: tuple[int, ...]
-) -> Iterator[list[tuple[int, int, int]]]:
+def _batches(images: TrainingImages, stages, settings, seed: tuple[int, ...]) -> Iterator[list[tuple[int, int, int]]]:
     """Yield the items of `AugmentedImages` that each step sees."""
+    labeled_kinds, unlabeled_kinds = (
+        [_higher_than_wide(x) if settings.group_by_aspect else False for x in part]
+        for part in (images.labeled, images.unlabeled)
+    )
     for number, stage in enumerate(stages):
-        labeled = _shuffled(len(images.labeled), batch_size, (*seed, number, 0))
-        unlabeled = _shuffled(len(images.unlabeled), batch_size, (*seed, number, 1))
+        labeled = _shuffled(labeled_kinds, settings.batch_size, (*seed, number, 0))
+        unlabeled = _shuffled(unlabeled_kinds, settings.batch_size, (*seed, number, 1))
         for step in range(stage.steps):
             if stage.alternates and step % 2:
                 batch = [len(images.labeled) + index for index in next(unlabeled)]
@@ -133,16 +135,30 @@ def _batches(
             yield [(number, step, index) for index in batch]
 
 
-def _shuffled(count: int, batch_size: int, seed: tuple[int, ...]) -> Iterator[list[int]]:
-    """Yield batches of indices without end: permutation after permutation, each batch full and without repetition."""
+def _higher_than_wide(image) -> bool:
+    height, width = image_size(image)
+    return height > width
+
+
+def _shuffled(kinds: list[bool], batch_size: int, seed: tuple[int, ...]) -> Iterator[list[int]]:
+    """Yield batches of indices of one kind without end: permutation after permutation, each full, none in one twice.
+
+    `kinds` has that of each index. Those of a kind that fill no batch wait for the next permutation; where there are
+    fewer of a kind than a batch has, kinds do not count.
+    """
     rng = np.random.default_rng(seed)
-    size, queue = min(batch_size, count), deque()
-    while count:
-        if len(queue) < size:
-            fresh, waiting = rng.permutation(count).tolist(), set(queue)
-            # indices still queued go behind, so that none appears twice in the batch that spans two permutations
-            queue.extend(sorted(fresh, key=waiting.__contains__))
-        yield [queue.popleft() for _ in range(size)]
+    size, queues = min(batch_size, len(kinds)), defaultdict(deque)
+    if min(Counter(kinds).values(), default=0) < size:
+        kinds = [False] * len(kinds)
+    while kinds:
+        fresh, waiting = rng.permutation(len(kinds)).tolist(), set().union(*queues.values())
+        # indices still queued go behind, so that none appears twice in the batch that spans two permutations
+        for index in sorted(fresh, key=waiting.__contains__):
+            queue = queues[kinds[index]]
+            queue.append(index)
+            if len(queue) == size:
+                yield [*queue]
+                queue.clear()
 
 
 def _collate(items: list[tuple[Tensor, dict | None]]) -> tuple[list[Tensor], list[dict] | None]:

@@ -37,6 +37,7 @@ class Settings:
     num_workers: int
     on_step: Callable[[dict], None] | None
     micro_batch_size: int | None = None
+    group_by_aspect: bool = False
 
 
 def train(

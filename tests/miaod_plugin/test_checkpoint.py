@@ -116,6 +116,7 @@ def test_the_same_training_goes_on_whatever_changes_no_result(half):
         {"horizontal_flip": 0.0},
         {"augmentation": "ssd"},
         {"micro_batch_size": 1},
+        {"group_by_aspect": True},
         {"precision": "tf32"},
         {"max_steps": 5},
         {"classes": tuple(reversed(DATA.classes))},
