@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from miaod_plugin.annotations import Annotation
 from miaod_plugin.data import DetectionData, check_targets, image_size, read_image
 from miaod_plugin.errors import DataError
 
@@ -43,6 +44,17 @@ def same_data(data: DetectionData, other: DetectionData) -> None:
     for target, expected in zip(data.y, other.y, strict=True):
         assert target.keys() == expected.keys()
         assert all(np.array_equal(target[key], expected[key]) for key in target)
+
+
+def sane_annotations(annotations: list[Annotation], sizes: dict[str, tuple[int, int]], n_classes: int) -> None:
+    """Hold what came back from a labelling tool to its contract: images of the project, boxes in them."""
+    assert annotations and len({(one.path, one.annotator) for one in annotations}) == len(annotations)
+    for one in annotations:
+        assert one.state in ("annotated", "unusable", "skipped") and (one.state == "annotated" or not len(one.boxes))
+        assert all(said is None or (isinstance(said, str) and len(said) <= 200) for said in (one.annotator, one.time))
+        check_targets([{"boxes": one.boxes, "labels": one.labels}], n_classes)
+        assert one.boxes.dtype == np.float32 and one.labels.dtype == np.int64
+        assert (one.boxes >= 0).all() and (one.boxes <= np.tile(sizes[one.path], 2)).all()
 
 
 def sane_detections(predictions: np.ndarray, sizes: list[tuple[int, int]], n_classes: int) -> None:
