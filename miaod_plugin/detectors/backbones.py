@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -114,12 +115,17 @@ def load_weights(build, weights: str | Path | None, published: type[WeightsEnum]
     Raises
     ------
     ConfigError
-        If the file is missing, is not a state dict or does not fit the network.
+        If the file is missing, is not a state dict or does not fit the network, or the download fails.
     """
     if weights is None:
         return build()
     if weights in published.__members__:
-        return build(weights=published[weights])
+        try:
+            return build(weights=published[weights])
+        except (URLError, ConnectionError, TimeoutError) as error:
+            reason = f"cannot be downloaded ({getattr(error, 'reason', error)})"
+            mend = "try again, or give a state dict's path, or nothing for random ones"
+            raise ConfigError(f"weights: {published[weights]} {reason}; {mend}") from None
     if not os.path.isfile(weights):
         names = ", ".join(repr(name) for name in published.__members__)
         raise ConfigError(

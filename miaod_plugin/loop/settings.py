@@ -1,6 +1,7 @@
 """The settings of a project: one YAML file that people edit."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -55,6 +56,9 @@ suggest_from: 0.3   # least score of a box that the tool shows to start from
 seed: {seed}
 device: auto   # a GPU if there is one; cpu, cuda, cuda:1, ...
 """
+
+
+_NO_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # in YAML
 
 
 class Choice(Section):
@@ -190,9 +194,8 @@ def settings_text(photos: str, classes: list[str], tool: str, orientation: str, 
 
 
 def _plain(value: str | list[str]) -> str:
-    """Return a value as YAML writes it; quoted as JSON, which is YAML, where it is not a plain word."""
+    """Return a value as YAML writes it; quoted as JSON, which is YAML, where it is more than a plain word."""
     if isinstance(value, list):
         return f"[{', '.join(map(_plain, value))}]"
-    plain = value.replace("/", "").replace("_", "").replace("-", "").replace(".", "").isalpha() and value[0].isalpha()
-    words = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-    return value if plain and value.lower() not in words else json.dumps(value, ensure_ascii=False)
+    plain = re.fullmatch(r"[A-Za-z][\w./-]*", value, re.ASCII) and value.lower() not in _NO_TEXT
+    return value if plain else json.dumps(value, ensure_ascii=False)

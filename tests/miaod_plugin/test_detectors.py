@@ -211,6 +211,13 @@ def test_bad_backbone_weights_are_one_line(tmp_path, write, message):
     assert "\n" not in str(caught.value)
 
 
+def test_weights_that_cannot_be_downloaded_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")  # where nobody answers
+    with pytest.raises(ConfigError, match=r"MobileNet_V2_Weights.* cannot be downloaded \(.*refused\); try again"):
+        retinanet_mobilenet_v2_fpn(2, weights="DEFAULT")
+
+
 def test_weights_whose_name_no_file_can_have_are_one_line():
     with pytest.raises(ConfigError, match=r"weights: xxx.* is not a file"):
         retinanet_mobilenet_v2_fpn(2, weights="x" * 5000)
