@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from miaod_plugin.parameters import Count, FolderName, NonNegative, Number
 from miaod_plugin.registry import STRATEGIES, find
+from miaod_plugin.settings.annotation_time import AnnotationTime
 from miaod_plugin.settings.sections import Section, check_options
 
 Name = Annotated[str, FolderName()]
@@ -60,12 +61,8 @@ class Budget(Section):
     @model_validator(mode="before")
     @classmethod
     def _crowdsourced(cls, budget: Any) -> Any:
-        """Default to the median times of Su, Deng and Fei-Fei, Crowdsourcing annotations for visual object detection.
-
-        AAAI workshop on human computation, 2012: 25.5 s to draw a box, 7.8 s to see that an image is covered.
-        """
         if isinstance(budget, dict) and budget.get("unit") == "seconds":
-            return {"per_image": 7.8, "per_box": 25.5} | budget
+            return AnnotationTime().model_dump() | budget
         return budget
 
     @model_validator(mode="after")

@@ -153,7 +153,7 @@ def status(project: Folder = Here) -> None:
     )
     print(f"held out: {now.held_out}, {now.held_out_annotated} of them annotated")
     boxes = ", ".join(f"{now.boxes[name]} {name}" for name in loop.settings.classes)
-    print(f"{now.boxes.total()} boxes: {boxes}")
+    print(f"{now.boxes.total()} boxes: {boxes}; about {now.hours:.1f} hours of annotation")
     _name_gone(now.gone)
     if not now.curve:
         return
@@ -163,6 +163,20 @@ def status(project: Folder = Here) -> None:
         per_class = [_percent(one.per_class.get(name)) for name in names]
         table.add_row(str(one.round), str(one.images), str(one.boxes), _percent(one.ap), *per_class)
     Console().print(table, highlight=False)
+    if now.outlook is not None:
+        print(f"the next {now.outlook.images} photographs: {_expected(now.outlook)}")
+    for reason in now.reasons:
+        print(f"you may stop: {reason}")
+
+
+def _expected(outlook) -> str:
+    """Say what more photographs bring and cost."""
+    cost, gain = f"about {outlook.hours:.1f} hours", outlook.gain
+    if gain is None:
+        return f"{cost}; what they bring shows after three rounds"
+    return (
+        f"{cost}, {100 * gain.mean:+.1f} points of AP50 expected (95 %: {100 * gain.low:.1f} to {100 * gain.high:.1f})"
+    )
 
 
 def _percent(value: float | None) -> str:

@@ -145,7 +145,7 @@ class Project:
 
     def status(self) -> Status:
         """Return how far the project is; also while another process works on it."""
-        return status_of(self.state(), self.settings.classes)
+        return status_of(self.state(), self.settings)
 
     @checked
     def query(

@@ -14,9 +14,11 @@ from ..files import read_text
 from ..parameters import FilePath, Probability, Seed
 from ..query import QueryStrategy
 from ..registry import ANNOTATION_FORMATS, STRATEGIES, TRAININGS, find, registered
+from ..settings.annotation_time import AnnotationTime
 from ..settings.estimators import check_common, check_own, check_whole
 from ..settings.refusals import first_line
 from ..settings.sections import Detector, Section, WrongKeyError, check_options
+from ..settings.stopping import StopWhen
 from ..settings.yaml_files import MOST_BYTES, parse_yaml
 from ..training.base import Training
 
@@ -51,6 +53,12 @@ estimator:   # of every training; `miaod config` lists more under `training`
 strategy:
   name: miaod   # which images to ask for next; entropy and coreset look at any training's detector
   options: {{}}
+
+annotation_time: {{per_image: 7.8, per_box: 25.5}}   # in seconds: `status` counts hours by it
+stopping:   # rules by which `status` says when to stop; options as `miaod config NAME` shows them
+  - rule: gain
+  - rule: stable
+  # - {{rule: budget, options: {{most: 20}}}}   # hours
 
 suggest_from: 0.3   # least score of a box that the tool shows to start from
 seed: {seed}
@@ -128,6 +136,10 @@ class Settings(Section):
     """Parameters of `ObjectDetector` that every training has."""
     strategy: Strategy
     """How images are picked."""
+    annotation_time: AnnotationTime = AnnotationTime()
+    """How long annotating takes."""
+    stopping: list[StopWhen] = Field(default_factory=list)
+    """Rules by which `status` says when to stop; costs are counted in hours."""
     suggest_from: Probability = 0.3
     """Least score of a box to start annotating from."""
     seed: Seed = 0
