@@ -5,10 +5,11 @@ from itertools import chain
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.files import write_text
+from miaod_plugin.pages import charts
+from miaod_plugin.pages.page import template_environment
 from miaod_plugin.settings.stopping import StopWhen
 
 from ..store.datasets import training_part
@@ -16,7 +17,7 @@ from ..store.environment import environments
 from ..store.layout import Run, begun_with, open_run
 from ..store.records import undamaged, unfinished
 from ..store.stored import write_rows
-from . import charts, statistics
+from . import statistics
 from .comparison import Comparison, class_balance, compare, compare_runs, overlap, per_class
 from .pictures import MIN_SCORE, heatmaps, selections
 from .plots import draw_curves
@@ -67,13 +68,7 @@ def write_report(
     page = Path(out) if out is not None else root / "report.html"
 
     sections = [_section(run, name, compared[name], train) for name, run in zip(names, runs, strict=True)]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment(Path(__file__).parent / "templates")
     environment.filters |= {"percent": percent, "points": points, "signed": signed, "interval": interval}
     environment.filters |= {"p": p_value, "breakable": breakable, "saving": saving}
     environment.globals |= {

@@ -9,10 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from miaod_plugin.files import atomic_path
+from miaod_plugin.pages.looks import LINES, LONGEST_LABEL, MARKERS, apart, colour_of, mark_of, short
 
 from ..store.layout import Run
 from .comparison import Comparison
-from .looks import LINES, LONGEST_LABEL, MARKERS, apart, colour_of, mark_of, short
 
 MEAN = {"linewidth": 1.8, "markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
 # What makes two files of one run alike to the last byte, and the text of the SVG text.

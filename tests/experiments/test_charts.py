@@ -8,7 +8,6 @@ import pytest
 from pages import ARMS, Page
 
 from miaod_plugin.experiments.report.comparison import Comparison, compare_runs
-from miaod_plugin.experiments.report.looks import apart, colour_of, mark_of
 from miaod_plugin.experiments.report.statistics import describe
 
 
@@ -66,14 +65,3 @@ def test_names_stand_at_the_ends_of_the_curves_and_do_not_touch(scored):
     heights = {text.text: float(text.get("y")) for text in texts if text.text in ARMS}
     assert heights.keys() == set(ARMS)
     assert np.diff(sorted(heights.values())).min() >= 15 and 30 < min(heights.values()) < max(heights.values()) < 365
-
-
-def test_labels_are_moved_apart_as_little_as_possible():
-    assert apart([5.0, 1.0], 2, 0, 9) == [5.0, 1.0]
-    assert apart([4.0, 4.0, 8.5], 2, 0, 9) == pytest.approx([3, 5, 8.5])
-    assert apart([9.0, 8.0], 2, 0, 9) == pytest.approx([9, 7])
-    assert apart([1.0, 1.0, 1.0], 2, 0, 3) is None and apart([], 2, 0, 3) == []
-
-
-def test_no_two_of_many_arms_look_alike():
-    assert len({(colour_of(number), mark_of(number)) for number in range(64)}) == 64
