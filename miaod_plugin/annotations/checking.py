@@ -12,9 +12,7 @@ from ..data.writing import check_writable
 from ..errors import DataError, shown
 from .base import Annotation, Suggestion
 
-MOST_BYTES = (
-    1 << 28
-)  # of a file that is read: 20,000 images with some thirty boxes each, and what takes a few GB to parse
+MOST_BYTES = 1 << 28  # of a file that is read; Label Studio takes some 650 for a box, so 20,000 images with 20 each
 UNUSABLE = "unusable"  # how images of no use are marked where a tool can mark images
 _MEND = "mend it in the labelling tool and export again"
 

@@ -39,7 +39,7 @@ class Coco(AnnotationFormat):
             )
             for one in suggestions
         ]
-        write_text(out, json.dumps(coco_content(images, dict(enumerate(classes, start=1)))))
+        write_text(out, json.dumps(coco_content(images, classes, None)))
 
     def read(self, source: Path, classes: list[str], sizes: Mapping[str, tuple[int, int]]) -> list[Annotation]:
         content = read_coco_lists(source, MOST_BYTES)

@@ -1,7 +1,7 @@
 """Writing the COCO format."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,12 +38,11 @@ def write_coco(data: DetectionData, folder: str | Path) -> None:
         if back != given:
             raise DataError(f"ids: {shown(given)} would be read back as {shown(back)}; give ids without dots")
         new_file(pictures, name, "ids")
-    category_ids = data.category_ids or range(1, len(data.classes) + 1)
     images = [
         CocoImage(name, size, boxes, labels, {}, [{"iscrowd": int(ignore)} for ignore in ignored])
         for name, (size, boxes, labels, ignored) in zip(names, stored_targets(data), strict=True)
     ]
-    content = coco_content(images, dict(zip(category_ids, data.classes, strict=True)))
+    content = coco_content(images, data.classes, data.category_ids)
     for x, name in zip(data.X, map(str, data.ids), strict=True):
         store_image(x, pictures / name)
     write_text(file, json.dumps(content))
@@ -60,9 +59,10 @@ class CocoImage(NamedTuple):
     besides_boxes: list[dict]
 
 
-def coco_content(images: Iterable[CocoImage], categories: dict[int, str]) -> dict:
-    """Return the three lists of a COCO file; `categories` are the ids and names of the classes in label order."""
-    entries, annotations, category_ids = [], [], list(categories)
+def coco_content(images: Iterable[CocoImage], classes: Sequence[str], category_ids: Sequence[int] | None) -> dict:
+    """Return the three lists of a COCO file; without `category_ids` the classes are numbered from 1."""
+    category_ids = category_ids or range(1, len(classes) + 1)
+    entries, annotations = [], []
     for number, image in enumerate(images, start=1):
         height, width = image.size
         entries.append({"id": number, "file_name": image.name, "width": width, "height": height, **image.besides})
@@ -78,5 +78,5 @@ def coco_content(images: Iterable[CocoImage], categories: dict[int, str]) -> dic
                     **besides,
                 }
             )
-    listed = [{"id": key, "name": name} for key, name in categories.items()]
-    return {"images": entries, "annotations": annotations, "categories": listed}
+    categories = [{"id": key, "name": name} for key, name in zip(category_ids, classes, strict=True)]
+    return {"images": entries, "annotations": annotations, "categories": categories}
