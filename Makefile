@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-formats test-gpu test-label-studio lint bench bench-gpu docs clean
+.PHONY: demo test test-foreign test-formats test-gpu test-label-studio lint bench bench-gpu docs clean
 
 # One marker file per state of pyproject.toml: the environment is built once and again only when it changes.
 $(VENV)/.installed: pyproject.toml
@@ -21,6 +21,10 @@ test-formats: pyproject.toml
 	test -x .venv-formats/bin/python || $(PYTHON) -m venv .venv-formats
 	.venv-formats/bin/python -m pip install --quiet --editable ".[test,formats-test]"
 	.venv-formats/bin/python -m pytest tests/miaod_plugin/test_independent_readers.py
+
+test-foreign: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[foreign-test]"
+	$(BIN)/python -m pytest tests/miaod_plugin/test_foreign.py
 
 test-gpu: $(VENV)/.installed
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu

@@ -184,13 +184,7 @@ class EmbeddingSampling(QueryStrategy):
 
     def _asked(self, estimator, X, n_instances: int, labeled) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of X that the strategy chooses, and its utilities ``(n_instances, n)``."""
-        known = labeled_images(estimator, labeled)
-        name = type(self.strategy).__name__
-        if known is None:
-            raise ConfigError(
-                f"labeled: {name} starts from the annotated images, which a loaded detector does not know; query with"
-                " labeled=X"
-            )
+        known = self.known_images(estimator, labeled)
         embeddings, n_known = estimator.transform(X), len(known.X)
         if n_known:
             embeddings = np.concatenate([estimator.transform(known.X), embeddings])
@@ -203,7 +197,7 @@ class EmbeddingSampling(QueryStrategy):
         try:
             picked, utilities = strategy.query(embeddings, y, candidates, n_instances, return_utilities=True)
         except (TypeError, ValueError) as error:  # it checks its parameters only now
-            raise ConfigError(f"scikit-activeml's {name} does not work so ({error})") from error
+            raise ConfigError(f"scikit-activeml's {type(self.strategy).__name__} does not work so ({error})") from error
         return picked - n_known, utilities[:, n_known:]
 
 

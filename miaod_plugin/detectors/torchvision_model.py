@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torchvision
@@ -11,9 +10,9 @@ from torchvision.models import get_model_builder, list_models
 
 from ..errors import ConfigError, did_you_mean, shown
 from ..parameters import accepts, checked, described
-from .base import Detector, Features
 from .options import Classes, ImageMean, ImageStd, Pixels
 from .torchvision_parts import count_from_one, count_from_zero, padded_size
+from .whole_model import ModelFeatures, WholeModel
 
 # What torchvision's models have in common but say nothing of in their signatures.
 _OPTIONS = {
@@ -24,15 +23,7 @@ _OPTIONS = {
 }
 
 
-@dataclass
-class ModelFeatures(Features):
-    """`Features` without anchors, with what the model made of the batch: its losses, or its detections."""
-
-    losses: dict[str, Tensor] | None = None
-    found: list[dict[str, Tensor]] | None = None
-
-
-class TorchvisionDetector(Detector):
+class TorchvisionDetector(WholeModel):
     """A detection model with torchvision's interface; its instances stay inside, so MI-AOD cannot train it.
 
     Parameters
@@ -52,8 +43,6 @@ class TorchvisionDetector(Detector):
     >>> detector = ObjectDetector(build)
     >>> detector = ObjectDetector("torchvision:fasterrcnn_mobilenet_v3_large_fpn")  # the same
     """
-
-    supervised_only = True
 
     def __init__(self, model: nn.Module, num_classes: int):
         super().__init__()
@@ -100,25 +89,6 @@ class TorchvisionDetector(Detector):
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.model.transform, height, width)
-
-    def build_classifier(self, num_classes: int) -> nn.Module:
-        return _NoClassifier()
-
-    def box_outputs(self, features: ModelFeatures) -> Tensor:
-        return features.maps[0].new_zeros(len(features.image_sizes), 0, 4)
-
-    def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: ModelFeatures) -> dict[str, Tensor]:
-        return features.losses
-
-    def detections(self, logits: list[Tensor], boxes: Tensor, features: ModelFeatures) -> list[dict[str, Tensor]]:
-        return features.found
-
-
-class _NoClassifier(nn.Module):
-    """Stands where other detectors have a classifier; the model classifies by itself."""
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        return []
 
 
 def torchvision_factory(name: str) -> Callable[..., TorchvisionDetector]:
