@@ -3,7 +3,8 @@
 import os
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -120,12 +121,8 @@ def load_weights(build, weights: str | Path | None, published: type[WeightsEnum]
     if weights is None:
         return build()
     if weights in published.__members__:
-        try:
+        with downloading(published[weights]):
             return build(weights=published[weights])
-        except (URLError, ConnectionError, TimeoutError) as error:
-            reason = f"cannot be downloaded ({getattr(error, 'reason', error)})"
-            mend = "try again, or give a state dict's path, or nothing for random ones"
-            raise ConfigError(f"weights: {published[weights]} {reason}; {mend}") from None
     if not os.path.isfile(weights):
         names = ", ".join(repr(name) for name in published.__members__)
         raise ConfigError(
@@ -139,6 +136,17 @@ def load_weights(build, weights: str | Path | None, published: type[WeightsEnum]
         what = str(error).splitlines()[1]  # the first that is missing, unexpected or of another shape
         raise ConfigError(f"weights: {weights} does not fit {type(network).__name__}: {what.strip()}") from None
     return network
+
+
+@contextmanager
+def downloading(weights: WeightsEnum) -> Iterator[None]:
+    """Say in one line that weights of torchvision's cannot be downloaded."""
+    try:
+        yield
+    except (URLError, ConnectionError, TimeoutError) as error:
+        reason = f"cannot be downloaded ({getattr(error, 'reason', error)})"
+        mend = "try again, or give a state dict's path, or nothing for random ones"
+        raise ConfigError(f"weights: {weights} {reason}; {mend}") from None
 
 
 def _state_dict(path: str | Path, network: nn.Module) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from ..errors import ConfigError, cut_list, shown
 from ..randomness import unchanged_random_state
 from ..tensor_file import MODEL, is_kind, read_tensors
+from .backbones import downloading
 from .base import Detector
 from .network import DetectionNetwork
 
@@ -120,7 +121,8 @@ def starts_from_detectors(published: type[WeightsEnum] | None = None, zero_eps: 
         def call(num_classes: int, *, weights=default, **options) -> Detector:
             if published is not None and isinstance(weights, str) and weights in published.__members__:
                 detector = build(num_classes, weights=None, **options)
-                state = published[weights].get_state_dict(check_hash=True, weights_only=True)
+                with downloading(published[weights]):
+                    state = published[weights].get_state_dict(check_hash=True, weights_only=True)
                 if zero_eps:
                     _add_to_variances(state, -FrozenBatchNorm2d(1).eps)
                 detector.starting_weights = _of_torchvision(detector, state, f"weights: {weights}")

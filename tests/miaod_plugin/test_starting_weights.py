@@ -306,3 +306,11 @@ def test_a_stopped_warm_start_goes_on_with_the_same_bits(tmp_path):
 def test_an_option_that_a_detector_lacks_is_still_named():
     with pytest.raises(ConfigError, match="has no 'wieghts'; did you mean 'weights'"):
         build_detector("retinanet_tiny", {"wieghts": None}, 3)
+
+
+def test_published_ones_that_cannot_be_downloaded_are_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(ConfigError, match=r"COCO_V1 cannot be downloaded \(.*; try again") as caught:
+        our_network("ssdlite320_mobilenet_v3_large", "COCO_V1")
+    assert "\n" not in str(caught.value)
