@@ -11,6 +11,7 @@ from filelock import FileLock
 from miaod_plugin import DetectionLearner
 from miaod_plugin.errors import ConfigError, DataError, MiaodError
 from miaod_plugin.loop import Project
+from miaod_plugin.registry import STRATEGIES, registered
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,17 @@ def test_the_model_proposes_boxes_but_not_where_it_is_measured(annotator, projec
     for one in round_.asked():
         assert (boxes[one.path] == 0) == (one.why == "held-out"), one
         assert one.model == (None if one.why == "held-out" else 1)
+
+
+@pytest.mark.parametrize("strategy", registered(STRATEGIES))
+def test_every_strategy_picks_a_round_while_another_one_is_open(annotator, tmp_path, strategy):
+    project = annotator.project(tmp_path / "project", create={"held_out": 0}, strategy={"name": strategy})
+    first, second = paths_of(project.query(4)), paths_of(project.query(2))
+    imported(project, annotator, first, tmp_path / "1")
+    project.train()
+    asked = project.query(3).asked()
+    assert {(one.why, one.model) for one in asked} == {(strategy, 2)}
+    assert len({one.path for one in asked} - {*first, *second}) == 3
 
 
 def test_a_second_query_asks_for_others_and_an_export_brings_all_that_is_open(annotator, project, tmp_path):
