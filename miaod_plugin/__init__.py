@@ -9,9 +9,19 @@ if TYPE_CHECKING:
     from .miaod_estimator import MIAODDetector
     from .mil.training import MIAOD, LabelSet
     from .training.base import Training
+    from .training.mean_teacher import MeanTeacher
     from .training.supervised import Supervised
 
-__all__ = ["MIAOD", "DetectionLearner", "LabelSet", "MIAODDetector", "ObjectDetector", "Supervised", "Training"]
+__all__ = [
+    "MIAOD",
+    "DetectionLearner",
+    "LabelSet",
+    "MIAODDetector",
+    "MeanTeacher",
+    "ObjectDetector",
+    "Supervised",
+    "Training",
+]
 
 # Imported at first use: torch takes seconds to load, which `miaod --help` need not wait for.
 _HOME = {
@@ -19,6 +29,7 @@ _HOME = {
     "DetectionLearner": "learner",
     "LabelSet": "mil.training",
     "MIAODDetector": "miaod_estimator",
+    "MeanTeacher": "training.mean_teacher",
     "ObjectDetector": "estimator",
     "Supervised": "training.supervised",
     "Training": "training.base",

@@ -24,6 +24,7 @@ from .pool import warn_of_size
 from .progress import telling
 from .randomness import seed_of, seeded
 from .rollback import unchanged_if_it_fails
+from .training.average import averaged, with_average
 from .training.base import Stage, Training
 from .training.batches import TrainingImages
 from .training.checkpoint import Checkpoint
@@ -47,7 +48,7 @@ class ObjectDetector(FittedDetector):
         Keyword arguments of the detector, such as ``{"min_size": 320, "weights": "COCO_V1"}``.
     training : Training, optional
         How it is trained, such as ``MIAOD(rounds=1)``; when left out, `Supervised`. One that learns from unlabelled
-        images too gets a random subset of them, as large as the labelled set.
+        images too gets all of them, or unless `whole_pool` says so a random subset as large as the labelled set.
     max_steps : int, optional
         Exactly this many optimiser steps; when left out, as many as the training's plan has.
     batch_size : int
@@ -56,8 +57,8 @@ class ObjectDetector(FittedDetector):
         At most so many of a step's images at a time, whose gradients are added up: a large batch in the memory of a
         small one. A step is that of the whole batch up to rounding where losses are means or sums over its images, as
         RetinaNet's and MI-AOD's are, images are of one size, and BatchNorm is not trained. Of losses that are divided
-        by a batch's positives (FCOS, SSD, ``positives_of="batch"``) or samples (Faster R-CNN), and of pseudo labels
-        that count for whole batches (``faithful``), it takes the mean over the parts.
+        by a batch's positives (FCOS, SSD, ``positives_of="batch"``), samples (Faster R-CNN) or objects that a teacher
+        sees, and of pseudo labels that count for whole batches (``faithful``), it takes the mean over the parts.
     group_by_aspect : bool
         Let a training batch hold images that are wider than high, or others, so that less of it is padding; where there
         are fewer of a kind than a batch has, all may mix. Those that fill no batch at the end of a pass over the images
@@ -233,7 +234,7 @@ class ObjectDetector(FittedDetector):
             self.classes_, seed = data.classes, seed_of(self.random_state)
             unlabeled = data.unlabeled[:0]
             if self.training_.uses_unlabeled:
-                unlabeled = as_many(data.unlabeled, len(data.X), seed)
+                unlabeled = self._learned_from(data.unlabeled, len(data.X), seed)
             self.network_ = self._new_network(seed, before)
             warn_of_size(self.network_, data.X)
             self._train(data.X, data.y, unlabeled, self._stages(len(data.X), len(unlabeled)), seed)
@@ -259,13 +260,13 @@ class ObjectDetector(FittedDetector):
         X, y : ndarray
             Annotated images and their targets.
         unlabeled : ndarray
-            A random subset as large as the annotated set is used.
+            By default a random subset as large as the annotated set is used.
         """
         check_is_fitted(self, "network_")
         further, seed = copy.copy(self), seed_of(self.random_state)
         further.network_ = copy.deepcopy(self.network_)
         further.checkpoint = further.on_step = None
-        further._train(X, y, as_many(check_images(unlabeled), len(X), seed), stages, seed)
+        further._train(X, y, self._learned_from(check_images(unlabeled), len(X), seed), stages, seed)
         return further
 
     def total_steps(self, n_labeled: int, n_unlabeled: int = 0) -> int:
@@ -300,6 +301,10 @@ class ObjectDetector(FittedDetector):
     def training_(self) -> Training:
         """What `training` comes to."""
         return Supervised() if self.training is None else self.training
+
+    def _learned_from(self, unlabeled: np.ndarray, n_labeled: int, seed: int) -> np.ndarray:
+        """Return the unlabelled images that the training gets."""
+        return unlabeled if self.training_.whole_pool else as_many(unlabeled, n_labeled, seed)
 
     def _stages(self, n_labeled: int, n_unlabeled: int) -> list[Stage]:
         n_unlabeled = n_unlabeled if self.training_.uses_unlabeled else 0
@@ -343,8 +348,10 @@ class ObjectDetector(FittedDetector):
         if self.checkpoint is not None:
             identity = training_identity(self, stages, images, seed)
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_seconds, identity)
+        network = with_average(self.network_) if self.training_.average else self.network_
         with computing_in(self.precision):
-            self.losses_ = train(self.training_, self.network_, stages, images, settings, seed, checkpoint)
+            self.losses_ = train(self.training_, network, stages, images, settings, seed, checkpoint)
+        self.network_ = averaged(network) if self.training_.average else network
         self.n_steps_ = sum(stage.steps for stage in stages)
         self.X_labeled_, self.y_labeled_, self.n_unlabeled_ = X, y, len(unlabeled)
 

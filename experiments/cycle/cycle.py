@@ -184,9 +184,10 @@ def teach(experiment: Experiment, cell: Cell, labelled: np.ndarray, report: Repo
         return done
     (folder / TRAINING).unlink(missing_ok=True)
     pool = np.setdiff1d(np.arange(len(train)), labelled)
-    unlabelled = unlabelled_subset(pool, len(labelled), cell.seed, cell.cycle)
-    if not training_of(config, cell.training).uses_unlabeled:
-        unlabelled = unlabelled[:0]
+    unlabelled, training = pool[:0], training_of(config, cell.training)
+    if training.uses_unlabeled:
+        whole = training.whole_pool
+        unlabelled = pool if whole else unlabelled_subset(pool, len(labelled), cell.seed, cell.cycle)
     write_lines(folder / "unlabelled.txt", train.ids[unlabelled])
 
     half_trained = folder / "half_trained.ckpt"

@@ -98,6 +98,13 @@ class Detector(nn.Module, ABC):
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Features:
         """Resize and normalise the images (and their targets), and compute everything the classifiers need."""
 
+    def features_of_views(self, images: list[Tensor], seen: Features) -> Features:
+        """Compute the features of images that differ from those of `seen` in colour alone, for the same instances.
+
+        A detector that finds its instances in the image takes those that it found in `seen`.
+        """
+        return self.features(images)
+
     @abstractmethod
     def build_classifier(self, num_classes: int) -> nn.Module:
         """Return a freshly initialised classification head: feature maps -> logits per level, each ``(B, A_l, C)``.

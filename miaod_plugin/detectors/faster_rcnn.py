@@ -1,6 +1,6 @@
 """torchvision's Faster R-CNN as MI-AOD needs it: the instances are its proposals."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torchvision.models.detection import (
 )
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import remove_small_boxes
 
 from .base import Detector, Features, average_inside
@@ -91,32 +92,33 @@ class FasterRCNNDetector(Detector):
         self._anchors = Anchors(self.rcnn.rpn.anchor_generator)
 
     def features(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> ProposalFeatures:
-        original_sizes = [tuple(image.shape[-2:]) for image in images]
         batch, targets = transformed(self.rcnn, images, targets)
-        pyramid, heads = self.rcnn.backbone(batch.tensors), self.rcnn.roi_heads
-        maps, padded = list(pyramid.values()), tuple(batch.tensors.shape[-2:])
+        pyramid = self.rcnn.backbone(batch.tensors)
+        maps = list(pyramid.values())
         # with targets, losses and the many proposals of training; without, the proposals of test time in every round
         rpn = self.rcnn.rpn.train(targets is not None)
         proposals, valid, proposal_loss = propose(rpn, batch, maps, self._anchors(batch, maps), targets)
         labels = boxes = None
         if targets is not None:
-            proposals, valid, labels, boxes = sample_proposals(heads, proposals, valid, targets)
+            proposals, valid, labels, boxes = sample_proposals(self.rcnn.roi_heads, proposals, valid, targets)
+        features = self._pooled(images, batch, pyramid, proposals, valid)
+        return replace(features, targets=targets, proposal_loss=proposal_loss, labels=labels, boxes=boxes)
+
+    def features_of_views(self, images: list[Tensor], seen: ProposalFeatures) -> ProposalFeatures:
+        batch, _ = transformed(self.rcnn, images, None)
+        return self._pooled(images, batch, self.rcnn.backbone(batch.tensors), seen.anchors, seen.valid[0])
+
+    def _pooled(
+        self, images: list[Tensor], batch: ImageList, pyramid: dict[str, Tensor], proposals: Tensor, valid: Tensor
+    ) -> ProposalFeatures:
+        """Return the features of proposals ``(B, P, 4)`` of which ``(B, P)`` are some."""
+        padded, heads = tuple(batch.tensors.shape[-2:]), self.rcnn.roi_heads
         pooled, rows = pool(heads.box_roi_pool, pyramid, proposals, valid, padded)
         boxed = heads.box_head(pooled)
         boxed = boxed.new_zeros(valid.numel(), self.head_features).index_copy(0, rows, boxed).view(*valid.shape, -1)
-        return ProposalFeatures(
-            [boxed],
-            proposals,
-            batch.image_sizes,
-            original_sizes,
-            padded,
-            targets,
-            [valid],
-            pyramid=maps,
-            proposal_loss=proposal_loss,
-            labels=labels,
-            boxes=boxes,
-        )
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        maps = list(pyramid.values())
+        return ProposalFeatures([boxed], proposals, batch.image_sizes, sizes, padded, valid=[valid], pyramid=maps)
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         return padded_size(self.rcnn.transform, height, width)

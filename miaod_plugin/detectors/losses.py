@@ -35,6 +35,24 @@ def focal_loss(logits: Tensor, matches: Tensor, positives: Positives, positives_
     return (loss.sum(dim=1) / (matches >= 0).sum(dim=1).clamp(min=1)).mean()
 
 
+def log_odds(logits: Tensor) -> Tensor:
+    """Return the logits whose sigmoid is the softmax of `logits` over the classes: ``(B, A, C)`` -> same shape.
+
+    With them what is written for sigmoids serves a detector whose classes compete in a softmax.
+    """
+    log_p = logits.log_softmax(dim=2).clamp(max=-1e-6)  # finite odds, even of a class that is certain
+    return log_p - torch.log(-torch.expm1(log_p))
+
+
+def quality_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return ``|wanted - s|^2 BCE(s, wanted)``, s = sigmoid(logits), the focal loss for probabilities -> same shape.
+
+    Li et al., *Generalized Focal Loss*, NeurIPS 2020, equation 2.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return (wanted - logits.sigmoid()).square() * cross_entropy
+
+
 def per_positive(loss: Tensor, matches: Tensor, positives: Positives, positives_of: str = "image") -> Tensor:
     """Return losses of positives, ``(P,)``, divided by their number as in `focal_loss` -> scalar."""
     if positives_of == "batch":

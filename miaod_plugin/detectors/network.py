@@ -14,6 +14,15 @@ from ..registry import DETECTORS, registered
 from .base import Detector, Features
 
 
+def require_instances(detector: Detector, training: str) -> None:
+    """Raise a ConfigError that names the mend if a detector keeps its instances from a training that needs them."""
+    if detector.supervised_only:
+        raise ConfigError(
+            f"detector: {type(detector).__name__} can be trained supervised only; leave out `training`, or for"
+            f" {training} choose one of {', '.join(registered(DETECTORS))}, or a Detector of your own"
+        )
+
+
 @dataclass
 class InstanceOutputs:
     """Everything a network says about the instances of a batch: what a reducer of `map_pool` gets.
@@ -170,11 +179,8 @@ class DetectionNetwork(nn.Module):
         self, detector: Detector, adversarial: bool = False, background: bool = False, detect_with: str = "mean"
     ):
         super().__init__()
-        if adversarial and detector.supervised_only:
-            raise ConfigError(
-                f"detector: {type(detector).__name__} can be trained supervised only; leave out `training`, or for"
-                f" MI-AOD choose one of {', '.join(registered(DETECTORS))}, or a Detector of your own"
-            )
+        if adversarial:
+            require_instances(detector, "MI-AOD")
         classes = detector.num_classes + detector.background
         self.detector = detector
         self.classifiers = nn.ModuleList(detector.build_classifier(classes) for _ in range(2 if adversarial else 1))
@@ -182,10 +188,18 @@ class DetectionNetwork(nn.Module):
         self.mil_head = detector.build_classifier(mil_classes) if adversarial else None
         self.detect_with = detect_with
 
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> InstanceOutputs:
-        """Compute the features, and in training all outputs; gradients reach the detector only if any of it trains."""
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None, seen: Features | None = None
+    ) -> InstanceOutputs:
+        """Compute the features, and in training all outputs; gradients reach the detector only if any of it trains.
+
+        With `seen`, features of other views of these images, the instances are theirs.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.detector_trains):
-            features = self.detector.features(images, targets)
+            if seen is None:
+                features = self.detector.features(images, targets)
+            else:
+                features = self.detector.features_of_views(images, seen)
         outputs = InstanceOutputs(features, self)
         if self.training:  # where statistics of BatchNorm in a head must not depend on who reads it
             outputs.boxes, outputs.heads, outputs.mil_logits  # noqa: B018 (reading them computes them)

@@ -3,6 +3,7 @@
 The functions of `maths` are the room's; ``mil.instance_uncertainty`` is what it all turns on.
 """
 
+from ..detectors.losses import log_odds
 from .maths import (
     agreement,
     discrepancy,
@@ -11,7 +12,6 @@ from .maths import (
     image_uncertainty,
     instance_uncertainty,
     instance_weights,
-    log_odds,
     pseudo_label_loss,
     pseudo_labels,
     weighted_uncertainty,

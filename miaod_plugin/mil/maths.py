@@ -15,15 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def log_odds(logits: Tensor) -> Tensor:
-    """Return the logits whose sigmoid is the softmax of `logits` over the classes: ``(B, A, C)`` -> same shape.
-
-    With them the functions below, written for sigmoids, serve a detector whose classes compete in a softmax.
-    """
-    log_p = logits.log_softmax(dim=2).clamp(max=-1e-6)  # finite odds, even of a class that is certain
-    return log_p - torch.log(-torch.expm1(log_p))
-
-
 def instance_uncertainty(logits1: Tensor, logits2: Tensor) -> Tensor:
     """Return how much the two classifiers disagree on each instance, ``mean_c (s1 - s2)^2``: -> ``(B, A)``.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..detectors.base import Detector, group_by_padded_size
 from ..detectors.network import DetectionNetwork
-from ..parameters import Count, Natural
+from ..parameters import Count, Natural, Probability
 from ..training.base import Stage, Training, in_steps
 from .objective import labeled_losses, unlabeled_losses
 from .options import MIAODOptions, miaod_options
@@ -33,6 +33,12 @@ class MIAOD(Training):
         Do what the original implementation does, or what puts its known flaws right; see `MIAODOptions`.
     options : dict, optional
         Single options of `MIAODOptions` that differ from the mode's.
+    whole_pool : bool
+        Draw the unlabelled images of each pass from all there are, not from one random subset as large as the labelled
+        set, as the paper does.
+    average : float
+        Share of the steps so far over which the weights that detect are an average of those that were trained; at 0
+        they are the last ones.
 
     Attributes
     ----------
@@ -55,6 +61,8 @@ class MIAOD(Training):
         repeat: Count = 2,
         mode: Literal["improved", "faithful"] = "improved",
         options: Mapping | None = None,
+        whole_pool: bool = False,
+        average: Probability = 0.0,
     ):
         self.label_epochs = label_epochs
         self.min_epochs = min_epochs
@@ -63,6 +71,8 @@ class MIAOD(Training):
         self.repeat = repeat
         self.mode = mode
         self.options = options
+        self.whole_pool = whole_pool
+        self.average = average
 
     @property
     def options_(self) -> MIAODOptions:

@@ -25,6 +25,8 @@ class Stage:
         Optimiser steps; in a schedule that `in_steps` is given, passes over the labelled images.
     alternates : bool
         Every second step is on a batch of unlabelled images.
+    mixes : bool
+        Every step is on a labelled batch and an unlabelled one, whose losses are added up.
     fresh_optimizer : bool
         Momentum and warm-up begin anew with this stage.
     """
@@ -32,6 +34,7 @@ class Stage:
     kind: str
     steps: int
     alternates: bool = False
+    mixes: bool = False
     fresh_optimizer: bool = False
 
 
@@ -44,6 +47,12 @@ class Training(BaseEstimator):
 
     uses_unlabeled: ClassVar[bool] = False  # whether it learns from images without annotation
 
+    # What a subclass may have as parameters: whether it learns from all unlabelled images, or from a random subset as
+    # large as the labelled set, and over which share of the steps the weights that detect are an average (see `average`
+    # of `Supervised`).
+    whole_pool: bool = False
+    average: float = 0.0
+
     def check(self) -> None:
         """Raise a ConfigError that names the first parameter which is not allowed."""
         check_arguments(type(self), self.get_params(deep=False))
@@ -55,7 +64,7 @@ class Training(BaseEstimator):
     def plan(self, n_labeled: int, n_unlabeled: int, batch_size: int, max_steps: int | None) -> list[Stage]:
         """Return the stages of a training on so many images, with exactly `max_steps` steps in all where it is given.
 
-        Without unlabelled images no stage alternates.
+        Without unlabelled images no stage alternates or mixes.
         """
         raise NotImplementedError
 

@@ -104,7 +104,8 @@ def load_batches(
 ) -> Iterator[tuple[list[Tensor], list[dict] | None]]:
     """Yield the batches ``(images, targets)`` of all stages in turn, from step `start` on.
 
-    Targets are ``None`` for unlabelled images. Processes that read images go on from one stage to the next.
+    Targets are ``None`` for unlabelled images; in a stage that mixes they come last, each with a ``None`` in the list.
+    Processes that read images go on from one stage to the next.
     """
     return iter(
         DataLoader(
@@ -128,10 +129,10 @@ def _batches(images: TrainingImages, stages, settings, seed: tuple[int, ...]) ->
         labeled = _shuffled(labeled_kinds, settings.batch_size, (*seed, number, 0))
         unlabeled = _shuffled(unlabeled_kinds, settings.batch_size, (*seed, number, 1))
         for step in range(stage.steps):
-            if stage.alternates and step % 2:
-                batch = [len(images.labeled) + index for index in next(unlabeled)]
-            else:
-                batch = next(labeled)
+            alone = stage.alternates and step % 2
+            batch = [] if alone else next(labeled)
+            if alone or stage.mixes:
+                batch = batch + [len(images.labeled) + index for index in next(unlabeled)]
             yield [(number, step, index) for index in batch]
 
 
@@ -163,7 +164,7 @@ def _shuffled(kinds: list[bool], batch_size: int, seed: tuple[int, ...]) -> Iter
 
 def _collate(items: list[tuple[Tensor, dict | None]]) -> tuple[list[Tensor], list[dict] | None]:
     images, targets = map(list, zip(*items, strict=True))
-    return images, None if targets[0] is None else targets
+    return images, None if targets[0] is None else targets  # labelled images come first
 
 
 def augment(
@@ -173,8 +174,9 @@ def augment(
     flips = np.random.default_rng(seed).random(len(images)) < probability
     if targets is not None:
         widths = [image.shape[-1] for image in images]
-        targets = [_mirrored(*pair) if flip else pair[0] for *pair, flip in zip(targets, widths, flips, strict=True)]
-        targets = _moved(targets, device)
+        known = [target for target in targets if target is not None]
+        known = [_mirrored(*of) if flip else of[0] for *of, flip in zip(known, widths, flips, strict=False)]
+        targets = _moved(known, device) + [None] * (len(targets) - len(known))
     images = [image.to(device, non_blocking=True).float().div_(255) for image in images]
     return [horizontal_flip(image) if flip else image for image, flip in zip(images, flips, strict=True)], targets
 

@@ -4,7 +4,7 @@ Everything random in a step (its images, flips, dropout) follows from the seed a
 training that was cut off goes on from its last checkpoint to the same result, on a CPU to the last bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..detectors.network import DetectionNetwork
 from ..randomness import seed_torch, unchanged_random_state
 from ..threads import warn_of_waiting
+from .average import update_average
 from .base import Stage, Training
 from .batches import TrainingImages, augment, load_batches
 from .checkpoint import Checkpoint
@@ -51,7 +52,8 @@ def train(
 ) -> dict[str, float]:
     """Run the stages in order on the network's device, and return the mean of each loss over the last stage.
 
-    With a `checkpoint` it goes on from there, and leaves its state there as it goes.
+    With a `checkpoint` it goes on from there, and leaves its state there as it goes. A training that averages weights
+    is given a network `with_average`.
 
     Raises
     ------
@@ -80,6 +82,8 @@ def train(
                 if stage.fresh_optimizer:
                     optimizer = new_optimizer(trainable, settings)
             training.begin(network, stage, trainable)
+            if training.average:
+                network.average.eval()
             waiting = StepLosses(device)
             for step, (inputs, targets) in enumerate(islice(batches, stage.steps - done), start=begin + done):
                 seed_torch((seed, step), device)  # as no other step, nor one of a neighbouring seed
@@ -94,6 +98,8 @@ def train(
                     nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
                 optimizer.step()
                 training.after_step(network)
+                if training.average:
+                    update_average(network, training.average)
                 for event in events:
                     means |= {name: _running_mean(means.get(name), x) for name, x in event["losses"].items()}
                 if checkpoint and events:  # the losses up to this step are known to be finite
@@ -128,22 +134,31 @@ def descend(
     training: Training,
     network: DetectionNetwork,
     images: list[Tensor],
-    targets: list[dict] | None,
+    targets: list[dict | None] | None,
     stage: Stage,
     at_most: int | None,
 ) -> dict[str, Tensor]:
     """Add up the gradients of a batch's losses, `at_most` images at a time, and return the losses by name, detached."""
     losses: dict[str, Tensor] = {}
-    at_once = at_most or len(images)
-    for start in range(0, len(images), at_once):
-        part = slice(start, start + at_once)
-        own = training.losses(network, images[part], targets and targets[part], stage)
-        own = {name: x * training.share(name, len(images[part]), len(images)) for name, x in own.items()}
+    for part, of_part, count in _parts(images, targets, at_most):
+        own = training.losses(network, part, of_part, stage)
+        own = {name: x * training.share(name, len(part), count) for name, x in own.items()}
         loss = sum(own.values())
         if loss.requires_grad:
             loss.backward()
-        losses = {name: losses.get(name, 0) + x.detach() for name, x in own.items()}
+        losses |= {name: losses.get(name, 0) + x.detach() for name, x in own.items()}
     return losses
+
+
+def _parts(
+    images: list[Tensor], targets: list[dict | None] | None, at_most: int | None
+) -> Iterator[tuple[list[Tensor], list[dict] | None, int]]:
+    """Yield some images of a batch, their targets, and how many of their kind there are: labelled, then unlabelled."""
+    n_labeled = sum(target is not None for target in targets or [])
+    for some, known in ((images[:n_labeled], targets), (images[n_labeled:], None)):
+        for start in range(0, len(some), at_most or len(some) or 1):
+            end = min(start + (at_most or len(some)), len(some))
+            yield some[start:end], known and known[start:end], len(some)
 
 
 def _running_mean(so_far: tuple[int, float] | None, value: float) -> tuple[int, float]:

@@ -9,14 +9,14 @@ import torch
 from pretended_gpu import GPU, OnGPU, PretendedGPU
 from tiny_detectors import ONE_OF_EACH_FAMILY, TINY_OPTIONS, show_everything
 
-from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, Supervised
+from miaod_plugin import MIAOD, MeanTeacher, MIAODDetector, ObjectDetector, Supervised
 from miaod_plugin.baselines.k_center import k_center_greedy
 from miaod_plugin.data import make_digit_scenes
-from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.metrics import coco_average_precision, voc_average_precision
 from miaod_plugin.mil.adapting import adapted_to
 from miaod_plugin.mil.heatmaps import miaod_maps
 from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
+from miaod_plugin.training.average import with_average
 from miaod_plugin.training.base import Stage
 from miaod_plugin.training.batches import TrainingImages
 from miaod_plugin.training.loop import Settings, train
@@ -24,9 +24,14 @@ from miaod_plugin.training.loop import Settings, train
 DATA = make_digit_scenes(8, random_state=3)
 NAMES = registered(DETECTORS)
 ADVERSARIAL = [Stage(kind, 2, alternates=True) for kind in ("min", "max")]
-STAGES = {"supervised": [Stage("label", 2)], "miaod": [Stage("label", 2), *ADVERSARIAL]}
+STAGES = {
+    "supervised": [Stage("label", 2)],
+    "miaod": [Stage("label", 2), *ADVERSARIAL],
+    "mean_teacher": [Stage("label", 2), Stage("teach", 2, mixes=True)],
+}
 MIAOD_ON_ALL = [*(("miaod", name) for name in NAMES), *(("supervised", name) for name in ONE_OF_EACH_FAMILY)]
-TRAININGS = {"supervised": Supervised, "miaod": MIAOD}
+TAUGHT = [("mean_teacher", name) for name in ONE_OF_EACH_FAMILY]
+TRAININGS = {"supervised": Supervised, "miaod": MIAOD, "mean_teacher": MeanTeacher}
 CLASSES = {"miaod": MIAODDetector, "supervised": ObjectDetector}
 
 
@@ -65,10 +70,9 @@ def in_order(found):
     return [{name: value[key] for name, value in one.items()} for one, key in zip(found, keys, strict=True)]
 
 
-def train_two_at_a_time(network, training, on_step):
+def train_two_at_a_time(network, training, stages, on_step):
     settings = Settings(2, "sgd", 1e-3, 0.9, 1e-4, 0, 0.9, 1.0, "flip", 0.5, 0, on_step)
     images = TrainingImages(DATA.X[:4], DATA.y[:4], DATA.X[4:])
-    stages = STAGES["miaod" if training.uses_unlabeled else "supervised"]
     return train(training, network, stages, images, settings, 0)
 
 
@@ -86,20 +90,21 @@ def counting(training, gpu, waits):
     return Counting()
 
 
-@pytest.mark.parametrize(("training", "name"), MIAOD_ON_ALL)
+@pytest.mark.parametrize(("training", "name"), MIAOD_ON_ALL + TAUGHT)
 def test_every_training_takes_the_cpu_s_steps_on_a_gpu(name, training, gpu, capsys):
     torch.default_generator.manual_seed(0)
-    detector = find(DETECTORS, name)(5, **TINY_OPTIONS[name])
-    on_cpu = DetectionNetwork(detector, adversarial=training == "miaod", background=True)
+    on_cpu = TRAININGS[training]().build(find(DETECTORS, name)(5, **TINY_OPTIONS[name]))
+    on_cpu = with_average(on_cpu) if TRAININGS[training]().average else on_cpu
     start = copy.deepcopy(on_cpu)
     expected, losses, waits = [], [], defaultdict(list)
-    train_two_at_a_time(on_cpu, TRAININGS[training](), lambda event: expected.append(event["losses"]))
+    stages = STAGES[training]
+    train_two_at_a_time(on_cpu, TRAININGS[training](), stages, lambda event: expected.append(event["losses"]))
     network = start.to(GPU)
     assert all(parameter.device == GPU for parameter in network.parameters())
     gpu.count()
 
     counted = counting(TRAININGS[training], gpu, waits)
-    train_two_at_a_time(network, counted, lambda event: losses.append(event["losses"]))
+    train_two_at_a_time(network, counted, stages, lambda event: losses.append(event["losses"]))
     for step, expected_step in zip(losses, expected, strict=True):
         assert step == pytest.approx(expected_step, rel=1e-4, abs=1e-6)
     weights = on_cpu.state_dict()
