@@ -101,10 +101,9 @@ class QueryStrategy(BaseEstimator):
         indices, utilities = self.select(estimator, X, int(n_instances), labeled=labeled)
         return np.asarray(indices, dtype=np.int64), np.asarray(utilities, dtype=np.float64)
 
-    @classmethod
-    def reads(cls, training: type) -> bool:
+    def reads(self, training: type) -> bool:
         """Whether detectors of such a training have what the strategy reads."""
-        return cls.trained_by is None or issubclass(training, cls.trained_by)
+        return self.trained_by is None or issubclass(training, self.trained_by)
 
     def check_training(self, training: object) -> None:
         """Raise a ConfigError that names the mend unless the strategy can read detectors of this training."""

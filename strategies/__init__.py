@@ -2,6 +2,9 @@
 
 from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
 
+from .cald import CALDSampling
+from .class_balanced import ClassBalancedSampling
+from .cost_aware import CostAwareSampling
 from .enms import ENMSSampling
 from .max_herding import MaxHerdingSampling
 from .miaod import MIAODSampling
@@ -9,7 +12,10 @@ from .misses import MissesSampling
 from .ppal import PPALSampling
 
 __all__ = [
+    "CALDSampling",
+    "ClassBalancedSampling",
     "CoreSetSampling",
+    "CostAwareSampling",
     "ENMSSampling",
     "EntropySampling",
     "MIAODSampling",

@@ -213,6 +213,7 @@ def _named(name: str) -> Callable | None:
 def _allowed(annotation: Any) -> str:
     """Return what an annotation allows, in the words of YAML, which has no paths."""
     words = described(annotation).replace("text, a path or None", "text or None")
+    words = words.replace("a QueryStrategy", "the name of a strategy, {name, options}")
     return words.replace("None", "null").replace("True or False", "true or false")
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.parameters import Count, Seed, Whole
-from miaod_plugin.registry import DATA_KINDS, STRATEGIES, TRAININGS, find, registered
+from miaod_plugin.registry import DATA_KINDS, TRAININGS, find, registered
 from miaod_plugin.settings.estimators import check_common
 from miaod_plugin.settings.refusals import first_line
 from miaod_plugin.settings.sections import Detector, Section, WrongKeyError
@@ -129,7 +129,7 @@ class ExperimentConfig(Section):
             if arm.training not in known:
                 message = f"unknown training {shown(arm.training)}{did_you_mean(arm.training, known)}"
                 raise WrongKeyError(f"arms.{number}.training", message)
-            strategy = find(STRATEGIES, arm.strategy)(**arm.options)
+            strategy = arm.new_strategy()
             if not strategy.reads(find(TRAININGS, kind_of(self.trainings, arm.training))):
                 fitting = " or ".join(one for one in registered(TRAININGS) if strategy.reads(find(TRAININGS, one)))
                 message = f"{arm.training!r} does not train what strategy {arm.strategy!r} reads; give {fitting}"

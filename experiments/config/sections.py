@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from miaod_plugin.parameters import Count, FolderName, NonNegative, Number
+from miaod_plugin.query import QueryStrategy
 from miaod_plugin.registry import STRATEGIES, find
 from miaod_plugin.settings.annotation_time import AnnotationTime
-from miaod_plugin.settings.sections import Section, check_options
+from miaod_plugin.settings.sections import Section, check_options, with_strategies
 
 Name = Annotated[str, FolderName()]
 
@@ -46,6 +47,11 @@ class Arm(Section):
     def _known_options(self) -> "Arm":
         check_options(find(STRATEGIES, self.strategy), self.options, f"strategy {self.strategy!r}")
         return self
+
+    def new_strategy(self) -> QueryStrategy:
+        """Return the strategy with its options, without a seed."""
+        kind = find(STRATEGIES, self.strategy)
+        return kind(**with_strategies(kind, self.options))
 
 
 class Budget(Section):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from miaod_plugin import ObjectDetector, Training
 from miaod_plugin.query import QueryStrategy
-from miaod_plugin.registry import STRATEGIES, find
 from miaod_plugin.training.identity import CHANGE_NO_RESULT
 
 from .schema import ExperimentConfig
@@ -20,14 +19,23 @@ def training_of(config: ExperimentConfig, name: str) -> Training:
 
 def make_strategy(config: ExperimentConfig, arm: Arm, random_state: int, training: str | None = None) -> QueryStrategy:
     """Return the query strategy of an arm, seeded, to be asked about a model of a training, by default the arm's."""
-    strategy = find(STRATEGIES, arm.strategy)(**arm.options)
+    strategy = arm.new_strategy()
     if "random_state" in strategy.get_params():
         strategy.set_params(random_state=random_state)
-    told = strategy.adapts_by is None or strategy.adapts_by in arm.options
+    told = strategy.adapts_by is None or _says(arm.options, strategy.adapts_by)
     if not told and not training_of(config, training or arm.training).uses_unlabeled:
         # selection must not train, or the arm would learn from unlabelled images
         strategy.set_params(**{strategy.adapts_by: False})
     return strategy
+
+
+def _says(options: dict, parameter: str) -> bool:
+    """Whether options name a parameter, ``strategy__adapt`` for that of a strategy inside another."""
+    outer, _, inner = parameter.partition("__")
+    if not inner:
+        return outer in options
+    said = options.get(outer)
+    return isinstance(said, dict) and _says(said.get("options") or {}, inner)
 
 
 def labelled_images(config: ExperimentConfig, training: str, cycle: int, n_pool: int, mean_cost: float) -> int:

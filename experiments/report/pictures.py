@@ -119,7 +119,7 @@ def _heatmap_cell(run: Run, arms: list[str], records: dict[Cell, Record]) -> Cel
         if cell.arm in arms
         and record.selected
         and cell.seed == run.config.seeds[0]
-        and MIAODSampling.reads(type(training_of(run.config, cell.training)))
+        and MIAODSampling().reads(type(training_of(run.config, cell.training)))
     ]
     best = sorted(cells, key=lambda cell: (strategies[cell.arm] == "miaod", cell.training == "miaod", cell.cycle))
     return best[-1] if best else None

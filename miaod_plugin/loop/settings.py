@@ -17,7 +17,7 @@ from ..registry import ANNOTATION_FORMATS, STRATEGIES, TRAININGS, find, register
 from ..settings.annotation_time import AnnotationTime
 from ..settings.estimators import check_common, check_own, check_whole
 from ..settings.refusals import first_line
-from ..settings.sections import Detector, Section, WrongKeyError, check_options
+from ..settings.sections import Detector, Section, WrongKeyError, check_options, with_strategies
 from ..settings.stopping import StopWhen
 from ..settings.yaml_files import MOST_BYTES, parse_yaml
 from ..training.base import Training
@@ -92,7 +92,8 @@ class Choice(Section):
 
     def make(self) -> Any:
         """Return what is chosen."""
-        return find(self.group, self.name)(**self.options)
+        kind = find(self.group, self.name)
+        return kind(**with_strategies(kind, self.options))
 
 
 class Tool(Choice):

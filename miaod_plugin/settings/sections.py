@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from ..errors import did_you_mean
+from ..errors import ConfigError, did_you_mean, shown
 from ..parameters import wrong_argument
-from ..registry import DETECTORS, find
+from ..query import QueryStrategy
+from ..registry import DETECTORS, STRATEGIES, find
 
 SET_ELSEWHERE = ("num_classes", "random_state")  # by the data and by the seeds
 
@@ -38,7 +39,34 @@ def check_options(function: Callable, options: dict[str, Any], what: str) -> Non
     """Raise a `WrongKeyError` that names the first of a section's `options` that `function` does not take."""
     if not takes_any(function):
         check_keys(options, options_of(function), f"option of {what}", "options.")
-    check_values(options, function, "options.")
+    check_values(with_strategies(function, options), function, "options.")
+
+
+def with_strategies(function: Callable, options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with strategies in the place of their names, where `function` takes a strategy.
+
+    A strategy is its name, or ``{name, options}``.
+    """
+    taken = [name for name, one in options_of(function).items() if QueryStrategy in get_args(one.annotation)]
+    return options | {name: _strategy(options[name], name) for name in taken if options.get(name) is not None}
+
+
+def _strategy(said: Any, key: str) -> QueryStrategy:
+    said = {"name": said} if isinstance(said, str) else said
+    if not isinstance(said, dict) or not isinstance(said.get("name"), str):
+        raise WrongKeyError(f"options.{key}", f"{shown(said)} is no strategy; give its name, or {{name, options}}")
+    check_keys(said, ("name", "options"), "key of a strategy", f"options.{key}.")
+    inner, options = said["name"], said.get("options") or {}
+    if not isinstance(options, dict):
+        raise WrongKeyError(f"options.{key}.options", f"{shown(options)} is no mapping of names to values")
+    try:
+        kind = find(STRATEGIES, inner)
+        check_options(kind, options, f"strategy {inner!r}")
+    except ConfigError as error:
+        raise WrongKeyError(f"options.{key}", str(error)) from None
+    except WrongKeyError as error:
+        raise WrongKeyError(f"options.{key}.{error.key}", str(error)) from None
+    return kind(**with_strategies(kind, options))
 
 
 def options_of(function: Callable) -> dict[str, inspect.Parameter]:

@@ -84,6 +84,9 @@ COSTS = {
     "max_herding": (len(POOL) + len(START), 0),
     "enms": (len(POOL), 3),
     "misses": (len(START) + len(POOL), 2 + 3),
+    "cald": (5 * len(POOL), 5 * 3),  # views
+    "cost_aware": (len(POOL), 3),
+    "class_balanced": (len(POOL), 3),
     "ppal": (len(START) + 2 * len(POOL), 2 + 2 * 3),  # those kept are seen again, here all
 }
 

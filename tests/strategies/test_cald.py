@@ -1,0 +1,91 @@
+"""CALD's selection against independent computations in numpy and scipy."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+
+from miaod_plugin import ObjectDetector
+from miaod_plugin.data import make_digit_scenes, read_image
+from miaod_plugin.strategies import CALDSampling
+from miaod_plugin.strategies.cald import VIEWS
+
+DATA = make_digit_scenes(26, n_classes=3, random_state=6)
+START, POOL = DATA.X[:12], DATA.X[12:]
+
+
+@pytest.fixture(scope="module")
+def detector():
+    settings = {"max_steps": 150, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004, "random_state": 0}
+    return ObjectDetector("retinanet_tiny", DATA.classes, **settings).fit(START, DATA.y[:12])
+
+
+def iou(a, b):
+    width, height = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
+    areas = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def seen_in(detector, image, view):
+    """Return box, label, score and class probabilities of each detection in a view of an image."""
+    with torch.no_grad():
+        outputs = detector.network_.eval()([view(read_image(image)).float() / 255])
+    found, p = outputs.detections[0], torch.cat(outputs.logits, dim=1)[0].double().sigmoid().numpy()
+    columns = [found[name].double().numpy() for name in ("boxes", "labels", "scores")]
+    return [(*row, p[k]) for *row, k in zip(*columns, found["instances"].tolist(), strict=True)]
+
+
+def by_hand(detector, image):
+    first, *others = [seen_in(detector, image, view) for view in VIEWS]
+    least = []
+    for view, other in zip(VIEWS[1:], others, strict=True):
+        agreements = []
+        for box, _, score, p in first if other else []:
+            moved = view.boxes(torch.from_numpy(box)[None], (64, 64))[0].numpy()
+            overlaps = [iou(moved, theirs[0]) for theirs in other]
+            _, _, their_score, q = other[int(np.argmax(overlaps))]
+            alike = 1 - jensenshannon(p, q) ** 2  # scipy's is the square root, and makes the rows sum to 1
+            agreements.append(max(overlaps) + alike * (score + their_score) / 2)
+        least.append(min([1.0, *(abs(value - 1.3) for value in agreements)]) if agreements else 0.0)
+    return 1 - np.mean(least) if first else 1.0
+
+
+def test_utilities_are_how_little_detections_agree_between_views(detector):
+    expected = [by_hand(detector, image) for image in POOL]
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(CALDSampling().utilities(detector, POOL), expected, atol=2e-5)
+
+
+def test_an_image_without_a_detection_is_the_most_informative(detector):
+    blind = copy.deepcopy(detector)
+    for part in blind.network_.modules():
+        if hasattr(part, "score_thresh"):
+            part.score_thresh = np.sort([found["scores"][0] for found in detector.predict(POOL)])[2]
+    seen = [len(found["scores"]) > 0 for found in blind.predict(POOL)]
+    utilities = CALDSampling().utilities(blind, POOL)
+    assert 0 < sum(seen) < len(POOL) and (utilities[~np.array(seen)] == 1).all()
+
+
+def test_of_the_best_those_are_taken_whose_classes_diverge_most_from_the_annotated_ones(detector):
+    utilities = CALDSampling().utilities(detector, POOL)
+    best = np.argsort(-utilities, kind="stable")[:10]
+    counts = np.mean([np.bincount(target["labels"], minlength=3) for target in DATA.y[:12]], axis=0)
+    divergences = []
+    for row in best:
+        scores = np.zeros((5, 3))
+        for k, view in enumerate(VIEWS):
+            for _, label, score, _ in seen_in(detector, POOL[row], view):
+                scores[k, int(label)] = max(scores[k, int(label)], score)
+        p, q = (np.exp(x) / np.exp(x).sum() for x in (counts, scores.mean(axis=0)))
+        divergences.append(jensenshannon(p, q) ** 2)
+    expected = {best[k] for k in np.argsort(divergences)[::-1][:5]}
+    indices, chosen = CALDSampling(reach=2).query(detector, POOL, 5)
+    assert set(indices.tolist()) == expected != set(best[:5])
+    assert chosen.tolist() == utilities[indices].tolist()
+
+
+def test_images_of_several_sizes_are_seen_at_their_own(detector):
+    wide = np.ascontiguousarray(POOL[:4, :40])
+    assert CALDSampling().query(detector, wide, 4)[0].shape == (4,)
