@@ -17,7 +17,7 @@ SAME = 0.5  # IoU from which two boxes are of the same object
 
 
 class MissesSampling(QueryStrategy):
-    """Choose images in which objects are overlooked, or which are unsure of what and where their detections are.
+    """Choose images in which objects are overlooked.
 
     The detections of an image are those with a score of `confident` or more. What is overlooked shows in the boxes that
     are not among them: the mass of an image is the sum of the scores of all boxes before non-maximum suppression that
@@ -34,7 +34,8 @@ class MissesSampling(QueryStrategy):
     confident : float
         Score from which a box counts as a detection.
     uncertainty : float
-        What an unsure detection counts beside an overlooked object; 0 leaves misses alone.
+        What an unsure detection counts beside an overlooked object. The sum of what is unsure grows with the number of
+        objects; it is left out unless it is wanted.
     shrinkage : float
         L2 penalty of the regression's slope.
     random_state : int, optional
@@ -52,7 +53,7 @@ class MissesSampling(QueryStrategy):
     def __init__(
         self,
         confident: Probability = 0.3,
-        uncertainty: NonNegative = 1.0,
+        uncertainty: NonNegative = 0.0,
         shrinkage: NonNegative = 0.01,
         random_state: RandomState = None,
     ):
@@ -101,7 +102,7 @@ def signs(boxes: Tensor, detections: Tensor) -> Tensor:
         All before non-maximum suppression: box, label, score.
     detections : Tensor, (m, 6)
     """
-    near = box_iou(boxes[:, :4], detections[:, :4]) if len(detections) else boxes.new_zeros(len(boxes), 1)
+    near = box_iou(boxes[:, :4], detections[:, :4]).nan_to_num(0) if len(detections) else boxes.new_zeros(len(boxes), 1)
     mass = boxes[near.amax(dim=1) < SAME, 5].sum() if len(boxes) else boxes.new_zeros(())
     if not len(detections):
         return torch.stack([mass, mass.new_zeros(())])

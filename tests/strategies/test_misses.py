@@ -51,6 +51,11 @@ def test_signs_are_the_mass_that_nothing_covers_and_how_unsure_detections_are(n_
     np.testing.assert_allclose(got, signs_by_hand(boxes, detections), rtol=1e-6)
 
 
+def test_boxes_without_an_area_overlap_nothing():
+    flat = torch.tensor([[3.0, 5, 3, 9, 0, 0.6], [3, 5, 3, 9, 0, 0.9]])
+    assert signs(flat, flat[:1]).tolist() == pytest.approx([1.5, shannon_entropy([0.6, 0.4], base=2)])
+
+
 def missed_by_hand(detector, X, y):
     counts = []
     for found, target in zip(detector.predict(X), y, strict=True):
@@ -82,15 +87,17 @@ def test_utilities_are_a_poisson_regression_s_misses_and_how_unsure_detections_a
 
     slope, intercept = minimize(objective, [0.0, 0.0], method="BFGS", options={"gtol": 1e-10}).x
     expected = np.exp(slope * np.log1p(asked[:, 0]) + intercept)
-    got = MissesSampling(uncertainty=0).utilities(detector, POOL)
+    got = MissesSampling().utilities(detector, POOL)
     np.testing.assert_allclose(got, expected, rtol=2e-5)
-    np.testing.assert_allclose(MissesSampling().utilities(detector, POOL) - got, asked[:, 1], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        MissesSampling(uncertainty=1).utilities(detector, POOL) - got, asked[:, 1], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_where_nothing_annotated_is_overlooked_nothing_is_expected_to_be(detector):
     empty = {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
     for labeled in ((START[:2], make_targets([empty, empty])), (START[:0], make_targets([]))):
-        assert (MissesSampling(uncertainty=0).utilities(detector, POOL, labeled=labeled) == 0).all()
+        assert (MissesSampling().utilities(detector, POOL, labeled=labeled) == 0).all()
 
 
 def test_candidates_are_what_detections_are_chosen_from(detector):
