@@ -30,7 +30,7 @@ if not KINDS:
 
 
 def _usual_rules() -> list[StopWhen]:
-    return [StopWhen(rule=name) for name in ("gain", "stable", "uncertainty")]
+    return [StopWhen(rule=name) for name in ("gain", "stable")]
 
 
 class ExperimentConfig(Section):

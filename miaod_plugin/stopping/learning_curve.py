@@ -16,6 +16,7 @@ from ..errors import MiaodError
 
 CONFIDENCE = 0.95
 FEWEST = 3  # rounds that say anything about three unknowns
+LATEST = 5
 NOISE, NOISE_ROUNDS = 0.01, 2  # a score's standard error before anything is seen, and how many rounds that counts for
 EXPONENTS = np.geomspace(0.05, 2, 60)
 _GRID = np.linspace(-1, 2, 6001)  # scores and gains at which distributions are computed
@@ -31,7 +32,10 @@ class Expected:
 
 
 class LearningCurve:
-    """Fit ``score(n) = a - b n^-c`` to the scores of rounds.
+    """Fit ``score(n) = a - b n^-c`` to the scores of the latest rounds.
+
+    Early rounds bend away from one power law where every training takes the same number of steps: in the study
+    ``digits_stopping`` all rounds so far expect 5.1 points of a round, the last five 4.7, the last three 4.1; 1.7 came.
 
     For each exponent c on a grid, a and b follow by linear least squares with ``b >= 0``; their uncertainty, and the
     weight of c, are those of Bayesian linear regression with flat priors and a weak prior of the noise.
@@ -42,6 +46,8 @@ class LearningCurve:
         Annotated images by round, rising.
     scores : sequence of float, (n,)
         In 0..1.
+    latest : int
+        How many of the last rounds to look at.
 
     Raises
     ------
@@ -49,8 +55,8 @@ class LearningCurve:
         Fewer than three rounds, or images that do not rise.
     """
 
-    def __init__(self, images: Sequence[int], scores: Sequence[float]):
-        n, y = np.asarray(images, dtype=float), np.asarray(scores, dtype=float)
+    def __init__(self, images: Sequence[int], scores: Sequence[float], latest: int = LATEST):
+        n, y = (np.asarray(values[-latest:], dtype=float) for values in (images, scores))
         if n.shape != y.shape or len(n) < FEWEST or n[0] <= 0 or (np.diff(n) <= 0).any():
             raise MiaodError(f"a learning curve needs {FEWEST} rounds or more with rising images, got {n.tolist()}")
         self._last = n[-1]

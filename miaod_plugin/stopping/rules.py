@@ -42,33 +42,43 @@ class PredictedGain(StoppingRule):
 
 
 class StabilisedPredictions(StoppingRule):
-    """Stop when the detections on a fixed set of images hardly change from round to round.
+    """Stop when the detections of two rounds' models on a fixed set of images agree no more than those before did.
+
+    Bloodgood and Vijay-Shanker stop where the agreement passes 0.99. Detectors that are trained anew in each round
+    never come near it (on digit scenes they level off at 0.66), so what counts is that the agreement rises no more.
 
     Parameters
     ----------
-    least : float
-        The agreement that counts as stable, see `agreement`.
+    rise : float
+        How much the agreement must rise with a round, on average, see `agreement`.
     rounds : int
-        For how many rounds in a row.
+        Over how many rounds.
 
     References
     ----------
     Bloodgood and Vijay-Shanker, *A method for stopping active learning based on stabilizing predictions*, CoNLL 2009.
     """
 
-    def __init__(self, least: Probability = 0.8, rounds: Count = 2):
-        self.least = least
+    def __init__(self, rise: Probability = 0.02, rounds: Count = 2):
+        self.rise = rise
         self.rounds = rounds
 
     def reason(self, rounds: Sequence[Round]) -> str | None:
-        last = [one.agreement for one in rounds[-self.rounds :]]
-        if len(last) < self.rounds or any(value is None or value < self.least for value in last):
+        """Return why to stop, once the agreement is known for one round more than it is averaged over."""
+        known = [one.agreement for one in rounds if one.agreement is not None]
+        if len(known) <= self.rounds or (known[-1] - known[-1 - self.rounds]) / self.rounds >= self.rise:
             return None
-        return f"detections agree by {min(last):.2f} or more in the last {self.rounds} rounds (at least {self.least:g})"
+        return (
+            f"detections agree by {known[-1]:.2f} with those of the round before, and {self.rounds} rounds ago they did"
+            f" by {known[-1 - self.rounds]:.2f}: less than {self.rise:g} more with each round"
+        )
 
 
 class OverallUncertainty(StoppingRule):
     """Stop when the detector has become certain on a fixed set of images.
+
+    To be used with care: on digit scenes the uncertainty of a RetinaNet rose from 0.55 to 0.58 while its AP50 rose
+    from 14 to 70, as it finds more objects and is no surer of them.
 
     Parameters
     ----------

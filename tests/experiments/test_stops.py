@@ -43,8 +43,9 @@ def test_to_stop_at_the_last_budget_is_no_stop():
 
 
 def test_a_rule_sees_the_agreement_that_was_measured():
-    (arm,) = stops_of(StabilisedPredictions(0.8, rounds=2), rows_of({"a": [(0.1, 0.2, 0.3, 0.4, 0.5)]}))
-    assert [row["cycle"] for row in arm.rows] == [2]
+    rows = rows_of({"a": [(0.1, 0.2, 0.3, 0.4, 0.5)]}, agreements=(None, 0.5, 0.7, 0.71, 0.9))
+    (arm,) = stops_of(StabilisedPredictions(0.02, rounds=1), rows)
+    assert [row["cycle"] for row in arm.rows] == [3]
 
 
 def test_rows_without_a_score_stop_no_curve():

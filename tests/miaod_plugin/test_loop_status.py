@@ -61,12 +61,13 @@ def test_models_agree_on_the_held_out_photographs_that_both_looked_at(played):
     _, project = played
     box = [project.settings.classes[0], 0.9, 0.0, 0.0, 20.0, 20.0]
     paths = project.state().held_out
+    for number in (2, 4):
+        write_found(project, number, {path: [box] for path in paths})
     write_found(project, 3, {path: [box] for path in paths[1:]})
-    write_found(project, 4, {path: [box] for path in paths})
-    stable = {"rule": "stable", "options": {"rounds": 1, "least": 1.0}}
+    stable = {"rule": "stable", "options": {"rounds": 1, "rise": 0.01}}
     (reason,) = with_rule(project, **stable).reasons
-    assert "agree by 1.00" in reason
-    write_found(project, 4, {path: [box] * (path != paths[2]) for path in paths})
+    assert "agree by 1.00 with those of the round before, and 1 rounds ago they did by 1.00" in reason
+    write_found(project, 2, {path: [box] * (path != paths[2]) for path in paths})
     assert with_rule(project, **stable).reasons == []
 
 

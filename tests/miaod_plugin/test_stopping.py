@@ -104,12 +104,22 @@ def test_rounds_without_a_score_are_left_out_of_the_curve():
     assert PredictedGain(0.01).stop(rounds_of(flat)) == 5
 
 
-def test_stable_predictions_must_last():
-    rounds = rounds_of([0.5] * 5, agreement=[None, 0.9, 0.7, 0.85, 0.9])
-    assert StabilisedPredictions(0.8, rounds=1).stop(rounds) == 1
-    assert StabilisedPredictions(0.8, rounds=2).stop(rounds) == 4
-    assert "agree by 0.85 or more in the last 2 rounds" in StabilisedPredictions(0.8, rounds=2).reason(rounds)
-    assert StabilisedPredictions(0.8, rounds=3).stop(rounds) is None
+def test_predictions_are_stable_when_their_agreement_rises_no_more():
+    rounds = rounds_of([0.5] * 6, agreement=[None, 0.3, 0.5, 0.51, 0.57, 0.56])
+    assert StabilisedPredictions(0.02, rounds=1).stop(rounds) == 3  # 0.50 to 0.51
+    assert StabilisedPredictions(0.04, rounds=2).stop(rounds) == 4  # 0.50 to 0.57 in two
+    over_three = StabilisedPredictions(0.025, rounds=3)  # 0.50 to 0.56 in three
+    assert over_three.stop(rounds) == 5
+    assert "agree by 0.56 with those of the round before, and 3 rounds ago they did by 0.50" in over_three.reason(
+        rounds
+    )
+    assert StabilisedPredictions(0.02, rounds=4).stop(rounds) is None
+
+
+def test_the_curve_looks_at_the_latest_rounds():
+    early = [0.0, 0.4, 0.41, 0.41, 0.41, 0.41, 0.41]
+    assert LearningCurve(IMAGES, early).gain(100).mean < LearningCurve(IMAGES, early, latest=7).gain(100).mean
+    assert LearningCurve(IMAGES, early).gain(100) == LearningCurve(IMAGES[2:], early[2:]).gain(100)
 
 
 def test_uncertainty_stops_at_a_share_of_where_it_began():
