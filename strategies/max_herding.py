@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Annotated
 
 import numpy as np
 
 from miaod_plugin.baselines.coreset import embedded
-from miaod_plugin.parameters import Positive, RandomState, check_arguments
+from miaod_plugin.parameters import Number, RandomState, check_arguments
 from miaod_plugin.query import QueryStrategy
 
 from .coverage import KernelCover, greedy_coverage
@@ -35,7 +36,7 @@ class MaxHerdingSampling(QueryStrategy):
 
     needs_labeled = "images"
 
-    def __init__(self, sigma: Positive = 1.0, random_state: RandomState = None):
+    def __init__(self, sigma: Annotated[float, Number(1e-3, 1e3)] = 1.0, random_state: RandomState = None):
         self.sigma = sigma
         self.random_state = random_state
 

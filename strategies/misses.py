@@ -1,5 +1,7 @@
 """Images in which the detector overlooks objects."""
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from sklearn.linear_model import PoissonRegressor
@@ -8,7 +10,7 @@ from torchvision.ops import box_iou
 
 from miaod_plugin.baselines.entropy import binary_entropy
 from miaod_plugin.detectors.network import InstanceOutputs
-from miaod_plugin.parameters import NonNegative, Probability, RandomState, check_arguments
+from miaod_plugin.parameters import NonNegative, Number, Probability, RandomState, check_arguments
 from miaod_plugin.query import QueryStrategy
 
 from .overlaps import object_overlaps
@@ -54,7 +56,7 @@ class MissesSampling(QueryStrategy):
         self,
         confident: Probability = 0.3,
         uncertainty: NonNegative = 0.0,
-        shrinkage: NonNegative = 0.01,
+        shrinkage: Annotated[float, Number(0, 1000)] = 0.01,
         random_state: RandomState = None,
     ):
         self.confident = confident

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from miaod_plugin.baselines.entropy import binary_entropy
 from miaod_plugin.detectors.network import InstanceOutputs
-from miaod_plugin.parameters import NonNegative, Number, Probability, RandomState, check_arguments
+from miaod_plugin.parameters import Number, Probability, RandomState, check_arguments
 from miaod_plugin.query import QueryStrategy
 
 from .matching import k_medoids, matching_distances
@@ -52,8 +52,8 @@ class PPALSampling(QueryStrategy):
     def __init__(
         self,
         delta: Annotated[float, Number(1)] = 4.0,
-        alpha: Annotated[float, Number(0.01)] = 0.3,
-        beta: NonNegative = 0.2,
+        alpha: Annotated[float, Number(0.01, 100)] = 0.3,
+        beta: Annotated[float, Number(0, 100)] = 0.2,
         xi: Probability = 0.6,
         threshold: Probability = 0.05,
         random_state: RandomState = None,

@@ -79,7 +79,7 @@ def test_images_are_chosen_by_their_embeddings(detector):
 
 
 def test_a_kernel_without_width_and_embeddings_that_are_not_numbers_are_refused(detector):
-    with pytest.raises(ConfigError, match="sigma: 0 is not allowed; give a number above 0"):
+    with pytest.raises(ConfigError, match="sigma: 0 is not allowed; give a number from"):
         MaxHerdingSampling(sigma=0).query(detector, DATA.X[4:], 1)
     with pytest.raises(DataError, match="pool: the embedding of image 1 is not finite"):
         KernelCover(np.array([[1.0], [np.nan]]), np.zeros((0, 1)), 1.0)

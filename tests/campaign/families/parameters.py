@@ -11,11 +11,9 @@ from cases import Case
 from damage import NASTY
 from sane import sane_detections
 
-from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector
-from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampling
+from miaod_plugin import MIAOD, MIAODDetector, ObjectDetector, strategies
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.registry import DETECTORS, find, registered
-from miaod_plugin.strategies import MIAODSampling
 
 from .targets import SIDE, SMALL
 
@@ -70,7 +68,7 @@ PLAUSIBLE = {
     "mode": ("faithful", "improved"),
     "options": ({"top_k": 5}, {"top_k": 0.5}, {"attention": "level", "softmax": "everywhere"}),
 }
-STRATEGIES = (RandomSampling, EntropySampling, CoreSetSampling, MIAODSampling)
+STRATEGIES = tuple(getattr(strategies, name) for name in strategies.__all__)
 SCENES = inspect.signature(make_digit_scenes).parameters
 LIGHT = ("retinanet_tiny", "ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn")
 
