@@ -210,9 +210,9 @@ class Project:
             If nothing is open.
         """
         state = self.state()
-        asked = {one.path: one for round_ in state.rounds for one in round_.asked()}
         if not state.open_photos:
             raise DataError(f"{self.places.rounds}: nothing is open; ask for photographs first: miaod loop query")
+        asked = {one.path: one for round_ in state.rounds for one in round_.asked()}
         shown = suggestions(self.places, self.settings, state, [asked[path] for path in state.open_photos], on_broken)
         out = Path(folder) / self._export_name
         self.settings.tool.make().write(out, shown, self.settings.classes)
@@ -222,8 +222,7 @@ class Project:
         """Take over what came back from the labelling tool: all of it or, if anything in it is wrong, nothing.
 
         What was annotated before is replaced, unless the answer that is there has a later time; who skips a photograph
-        takes nothing back. Photographs that nobody asked for are welcome. An import that was killed is made whole by
-        another one.
+        takes nothing back. Photographs that nobody asked for are welcome. An import that was killed is done again.
 
         Parameters
         ----------
@@ -246,8 +245,8 @@ class Project:
                 if out.is_file() and Path(source).exists() and out.samefile(source):
                     raise DataError(f"{source}: is what `query` wrote for the tool; give what the tool exported")
             format = self.settings.tool.make() if tool is None else find(ANNOTATION_FORMATS, tool)()
-            photos = state.photos.ids.tolist()
-            found = read_annotations(format, source, classes, self.photos, photos, self.settings.orientation)
+            paths, orientation = state.photos.ids.tolist(), self.settings.orientation
+            found = read_annotations(format, source, classes, self.photos, paths, orientation)
             return take_over(agreed(found, classes, annotator=annotator), classes, state, self.places.answers)
 
     def train(
@@ -257,8 +256,7 @@ class Project:
     ) -> DetectionLearner:
         """Train a model on all that is annotated and not held out, and let it look at what is held out.
 
-        A training that was stopped or killed goes on. Where nothing has changed since the last one there is nothing to
-        do.
+        A training that was stopped or killed goes on; where nothing has changed since, there is nothing to do.
 
         Parameters
         ----------
@@ -282,8 +280,7 @@ class Project:
 
     def learner(self) -> DetectionLearner:
         """Return the newest model with the strategy and the annotated photographs, to go on with in Python."""
-        state = self.state()
-        model = newest_model(self.places, state)
+        model = newest_model(self.places, state := self.state())
         if model is None:
             raise DataError(f"{self.places.rounds}: none has a model yet; train one: miaod loop train")
         return learner_of(self.places, self.settings, state, model)
