@@ -169,6 +169,16 @@ def status(project: Folder = Here) -> None:
         print(f"you may stop: {reason}")
 
 
+@app.command()
+def report(project: Folder = Here) -> None:
+    """Write a page to look at, which needs nothing but itself: the curve, what was asked and why, a map."""
+    from ..loop import Project
+
+    with _resumable(), progress_bar("photographs") as show:
+        page = Project(project).report(show, lambda errors: name_broken(errors, left_out=True))
+    print(page)
+
+
 def _expected(outlook) -> str:
     """Say what more photographs bring and cost."""
     cost, gain = f"about {outlook.hours:.1f} hours", outlook.gain

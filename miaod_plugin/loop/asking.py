@@ -23,6 +23,7 @@ from .rounds import COVERS, MEASURES, Asked
 from .settings import Settings
 from .state import State
 
+OnProgress = Callable[[int, int], None]  # how many images of a pass are done, and how many there are
 OnBroken = Callable[[dict[str, DataError]], None]  # by the path of the file
 Picked = list[tuple[str, float | None]]  # path and utility, best first
 
@@ -35,7 +36,7 @@ def pick_covering(
     Where nothing is annotated yet, the first one is the most typical, the nearest to the mean of all, and has no
     utility; Sener and Savarese (ICLR 2018) begin with any.
     """
-    pool, embeddings = _embedded(detector, pool, on_broken)
+    pool, embeddings = embedded(detector, pool, on_broken)
     first = []
     if not len(labelled):
         first = [int(np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1).argmin())]
@@ -49,7 +50,7 @@ def pick_covering(
     return picked
 
 
-def _embedded(detector: PatientDetector, pool: DetectionData, on_broken: OnBroken) -> tuple[DetectionData, np.ndarray]:
+def embedded(detector: PatientDetector, pool: DetectionData, on_broken: OnBroken) -> tuple[DetectionData, np.ndarray]:
     """Return the images that can be read, and their embeddings."""
     while len(pool):
         detector.begin()
@@ -79,7 +80,7 @@ def choose(
     settings: Settings,
     state: State,
     n_instances: int,
-    on_progress: Callable[[int, int], None],
+    on_progress: OnProgress,
     on_broken: OnBroken,
 ) -> list[Asked]:
     """Return what the next round asks for, best first, with held-out photographs in between; see `Project.query`."""

@@ -16,8 +16,9 @@ from .settings import parse_settings, settings_text
 _LARGEST_SHARE = 5  # held-out photographs are at most a fifth of all
 _HELD_OUT = "# Photographs that measure the models, drawn at random: never trained on, nor picked by a strategy.\n"
 _IGNORED = """\
-# models, what was exported for the labelling tool, and what may be deleted at any time
+# models, what was exported for the labelling tool, and what may be made anew at any time
 models/
+report.html
 arrived/
 .loop/
 .*.part*

@@ -41,6 +41,11 @@ class Places:
         """What git is to leave out."""
         return self.folder / ".gitignore"
 
+    @property
+    def report(self) -> Path:
+        """The page that shows how far the project is."""
+        return self.folder / "report.html"
+
     def round(self, number: int) -> Path:
         """The folder of a round."""
         return self.rounds / f"{number:03}"

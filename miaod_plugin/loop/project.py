@@ -9,26 +9,23 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..annotations import agreed, read_annotations
-from ..data import load_folder
 from ..errors import ConfigError, DataError
-from ..files import atomic_folder, read_text
+from ..files import atomic_folder
 from ..learner import DetectionLearner
 from ..parameters import Count, Natural, Seed, checked
 from ..registry import ANNOTATION_FORMATS, find
-from .answers import read_answers
-from .asking import OnBroken, choose, suggestions
+from .asking import OnBroken, OnProgress, choose, suggestions
 from .creating import create_project
 from .importing import Imported, take_over
 from .learning import learner_of, newest_model, train
+from .page import write_page
 from .places import Places
-from .rounds import Round, read_rounds, write_asked
+from .rounds import Round, write_asked
 from .settings import Settings, read_settings
-from .state import State
+from .state import State, read_state
 from .status import Status, status_of
 
 logger = logging.getLogger("miaod_plugin")
-
-MOST_BYTES = 100_000_000  # of the list of held-out photographs
 
 
 def _warn_of_broken(errors: dict[str, DataError]) -> None:
@@ -138,10 +135,7 @@ class Project:
 
     def state(self) -> State:
         """Return where each photograph stands now."""
-        lines = read_text(self.places.held_out, MOST_BYTES, DataError).splitlines()
-        held_out = tuple(line for line in lines if line and not line.startswith("#"))
-        photos = load_folder(self.photos, self.settings.classes)
-        return State(photos, read_answers(self.places.answers), read_rounds(self.places.rounds), held_out)
+        return read_state(self.places, self.photos, self.settings.classes)
 
     def status(self) -> Status:
         """Return how far the project is; also while another process works on it."""
@@ -151,7 +145,7 @@ class Project:
     def query(
         self,
         n_instances: Count = 100,
-        on_progress: Callable[[int, int], None] = _tell_nothing,
+        on_progress: OnProgress = _tell_nothing,
         on_broken: OnBroken = _warn_of_broken,
     ) -> Round:
         """Choose photographs to annotate next, and write them for the labelling tool.
@@ -252,7 +246,7 @@ class Project:
     def train(
         self,
         on_step: Callable[[dict], None] | None = None,
-        on_progress: Callable[[int, int], None] = _tell_nothing,
+        on_progress: OnProgress = _tell_nothing,
     ) -> DetectionLearner:
         """Train a model on all that is annotated and not held out, and let it look at what is held out.
 
@@ -284,6 +278,13 @@ class Project:
         if model is None:
             raise DataError(f"{self.places.rounds}: none has a model yet; train one: miaod loop train")
         return learner_of(self.places, self.settings, state, model)
+
+    def report(self, on_progress: OnProgress = _tell_nothing, on_broken: OnBroken = _warn_of_broken) -> Path:
+        """Write `report.html`, a page that needs nothing but itself, and return its path.
+
+        For its map the newest model looks at up to 2,000 photographs; parameters are as in `query`.
+        """
+        return write_page(self.places, self.settings, self.state(), on_progress, on_broken)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -4,12 +4,19 @@ from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from ..data import load_folder
 from ..data.detection_data import DetectionData
-from .answers import Answer
-from .rounds import Round
+from ..errors import DataError
+from ..files import read_text
+from .answers import Answer, read_answers
+from .places import Places
+from .rounds import Round, read_rounds
+
+MOST_BYTES = 100_000_000  # of the list of held-out photographs
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,14 @@ class State:
             return False
         answer = self.answers.get(path)
         return answer is None or (answer.state == "skipped" and self.asked_in[path] >= answer.ask_again)
+
+    def standing(self, path: str) -> str:
+        """Return where a photograph stands: gone, open, annotated, unusable, skipped or not asked."""
+        if path not in self.there:
+            return "gone"
+        if self.open(path):
+            return "open"
+        return self.answers[path].state if path in self.answers else "not asked"
 
     def may_be_asked(self, path: str) -> bool:
         """Whether the next round may ask for a photograph."""
@@ -127,3 +142,11 @@ class State:
     def boxes_by_class(self) -> Counter[str]:
         """Return how many boxes of each class were drawn on photographs that are there."""
         return Counter(box.name for path in self.there & self.answers.keys() for box in self.answers[path].boxes)
+
+
+def read_state(places: Places, photos: Path, classes: list[str]) -> State:
+    """Return where each photograph of a folder stands now."""
+    lines = read_text(places.held_out, MOST_BYTES, DataError).splitlines()
+    held_out = tuple(line for line in lines if line and not line.startswith("#"))
+    there = load_folder(photos, classes)
+    return State(there, read_answers(places.answers), read_rounds(places.rounds), held_out)

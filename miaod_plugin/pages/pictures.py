@@ -17,8 +17,10 @@ LETTER, LONGEST_NAME = 16, 14  # of the names of classes: units of height, and l
 
 @dataclass(frozen=True)
 class Box:
-    """A box in units of its drawing, its score if a model found it, and where its label goes (left, baseline) if there
-    is room."""
+    """A box in units of its drawing, with its score if a model found it, and a colour if it is not the page's own.
+
+    Its label goes to `place` (left, baseline) if there is room.
+    """
 
     x: float
     y: float
@@ -27,6 +29,7 @@ class Box:
     label: str
     score: float | None
     place: tuple[float, float] | None
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,23 @@ def photograph(
     guessed: bool = False,
 ) -> Picture:
     """Return an image (uint8, ``(3, H, W)``) with boxes, ``(m, 4)`` in its pixels, the most important ones first."""
+    height, width = image.shape[1:]
+    unit = LONGEST / max(width, height)
+    boxes = place_boxes(corners * unit, labels, scores, (width * unit, height * unit))
+    return Picture(name, _jpeg(_shrunk(image, LONGEST)), width * unit, height * unit, boxes, caption, guessed)
+
+
+def thumbnail(name: str, image: Tensor, longest: int) -> Picture:
+    """Return an image whose longer side is at most `longest` pixels, which are its units."""
+    return _whole(name, _shrunk(image, longest))
+
+
+def _shrunk(image: Tensor, longest: int) -> Image.Image:
     pixels = Image.fromarray(image.permute(1, 2, 0).numpy())
-    unit = LONGEST / max(pixels.size)
-    size = pixels.width * unit, pixels.height * unit
-    boxes = place_boxes(corners * unit, labels, scores, size)
-    if unit < 1:
-        pixels = pixels.resize([max(1, round(side)) for side in size], Image.Resampling.LANCZOS)
-    return Picture(name, _jpeg(pixels), *size, boxes, caption, guessed)
+    unit = longest / max(pixels.size)
+    if unit >= 1:
+        return pixels
+    return pixels.resize([max(1, round(side * unit)) for side in pixels.size], Image.Resampling.LANCZOS)
 
 
 def place_boxes(
@@ -105,6 +118,10 @@ def _whole(name: str, image: Image.Image) -> Picture:
 
 
 def _jpeg(image: Image.Image) -> str:
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=88 if max(image.size) > 128 else 92, subsampling=0, optimize=True)
+    data, how = io.BytesIO(), {"quality": 88 if max(image.size) > 128 else 92, "subsampling": 0}
+    try:
+        image.save(data, "JPEG", optimize=True, **how)
+    except OSError:  # noise: to optimise, Pillow has room for one byte of each pixel
+        data = io.BytesIO()
+        image.save(data, "JPEG", **how)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

@@ -68,8 +68,13 @@ def rank_images(
 
 def ranking_key(checkpoint: Path, strategy: QueryStrategy, **options) -> str:
     """Return what the rows of a ranking follow from: the model's file, the strategy and how images are read."""
+    of = f"{type(strategy).__module__}.{type(strategy).__qualname__}"
+    return rows_key(checkpoint, of, strategy.get_params(), options)
+
+
+def rows_key(checkpoint: Path, *more) -> str:
+    """Return what rows follow from beside the images: a model's file, and more."""
     with open(checkpoint, "rb") as file:
         model = hashlib.file_digest(file, "sha256").hexdigest()
-    of = f"{type(strategy).__module__}.{type(strategy).__qualname__}"
-    what = [version("miaod-plugin"), model, of, strategy.get_params(), options]
+    what = [version("miaod-plugin"), model, *more]
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()

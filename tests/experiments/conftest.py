@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tiny_experiment", "pages", "run_folder_damage")
+pytest.register_assert_rewrite("tiny_experiment", "page_reader", "pages", "run_folder_damage")
 
-from pages import Page, write_scored  # noqa: E402 - rewritten only when imported after the line above
+from page_reader import Page  # noqa: E402 - rewritten only when imported after the line above
+from pages import write_scored  # noqa: E402
 from run_folder_damage import copy_of  # noqa: E402
 from tiny_experiment import run_tiny  # noqa: E402
 

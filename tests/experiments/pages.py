@@ -1,10 +1,8 @@
-"""How tests read a report's page, and runs to report on."""
+"""Runs to report on."""
 
 import csv
 import json
-import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -13,47 +11,6 @@ import yaml
 from miaod_plugin.experiments.report.page import write_report
 
 ARMS = ["miaod+miaod", "supervised+random", "supervised+entropy"]
-
-
-class Page(HTMLParser):
-    """What a page loads or points to, its tables as rows of cell texts, and its text."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.references, self.tags, self.text, self.tables = [], [], "", []
-        self._cell = False
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        for name, value in attributes:
-            if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster", "background"):
-                self.references.append(value)
-            self.references += re.findall(r"url\(([^)]*)\)", value or "")
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        elif tag == "small":
-            self.tables[-1][-1][-1] += " "
-        self._cell = tag in ("td", "th") or (self._cell and tag not in ("table", "tr"))
-
-    def handle_endtag(self, tag):
-        self._cell = self._cell and tag not in ("td", "th", "tr", "table")
-
-    def handle_data(self, data):
-        self.text += data
-        if self._cell and self.tables and self.tables[-1] and self.tables[-1][-1]:
-            self.tables[-1][-1][-1] += data
-
-    def row(self, table: int, name: str) -> list[str]:
-        """Return the cells of a row by its first one."""
-        return next(
-            [" ".join(cell.split()) for cell in row[1:]] for row in self.tables[table] if row[0].strip() == name
-        )
 
 
 def copy_run(finished, folder: Path, **config) -> Path:

@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from pages import ARMS, Page
+from page_reader import Page
+from pages import ARMS
 
 from miaod_plugin.experiments.report.comparison import Comparison, compare_runs
 from miaod_plugin.experiments.report.statistics import describe

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import ARMS, Page, copy_run
+from page_reader import Page
+from pages import ARMS, copy_run
 from rich.console import Console
 from tiny_experiment import run_tiny
 

@@ -43,6 +43,8 @@ def test_the_whole_loop(annotator, loop, tmp_path):
     assert status == 0 and "11 photographs: 3 annotated, 0 unusable, 0 skipped, 3 open" in output
     assert f"1 photographs are gone, what was said of them is kept: {asked[0]}" in errors
     assert "AP50" in output and "round" in output
+    assert loop("report") == (0, "report.html\n", "")
+    assert "1 photograph is gone" in (tmp_path / "report.html").read_text()
 
 
 def test_a_second_query_says_that_photographs_are_open_and_export_writes_them_all(annotator, loop, tmp_path):

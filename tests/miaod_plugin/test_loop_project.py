@@ -249,6 +249,7 @@ def test_git_leaves_out_models_and_exports_alone(annotator, project, tmp_path):
     asked = paths_of(project.query(4))
     imported(project, annotator, asked, tmp_path / "1")
     project.train()
+    project.report()
     for arguments in (["init", "--quiet"], ["add", "--all"]):
         subprocess.run(["git", *arguments], cwd=project.places.folder, check=True, capture_output=True)
     kept = subprocess.run(["git", "ls-files"], cwd=project.places.folder, check=True, capture_output=True, text=True)

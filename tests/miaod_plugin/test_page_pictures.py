@@ -1,8 +1,13 @@
-"""Pictures of a page: where labels go."""
+"""Pictures of a page."""
+
+import base64
+import io
 
 import numpy as np
+import torch
+from PIL import Image
 
-from miaod_plugin.pages.pictures import place_boxes
+from miaod_plugin.pages.pictures import place_boxes, thumbnail
 
 
 def test_labels_of_boxes_neither_overlap_nor_leave_the_picture():
@@ -22,3 +27,11 @@ def test_labels_of_boxes_neither_overlap_nor_leave_the_picture():
 def test_boxes_at_one_place_have_labels_at_different_ones():
     boxes = place_boxes(np.array([[10, 10, 60, 60]] * 3, dtype=float), ["one", "two", "three"], [0.9] * 3, (256, 256))
     assert len({box.place for box in boxes}) == 3
+
+
+def test_noise_which_jpeg_makes_no_smaller_is_a_picture_too():
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 256, 256), dtype=np.uint8))
+    picture = thumbnail("noise", noise, 256)
+    with Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2]))) as image:
+        image.load()
+    assert image.size == (picture.width, picture.height) == (256, 256)
