@@ -39,7 +39,7 @@ detector:
   name: {detector}
   options: {{}}
 training:
-  name: label_set   # supervised: one classifier, for entropy and core-set; miaod: learns from unlabelled images, too
+  name: label_set   # supervised: one classifier, for entropy and core-set; miaod, mean_teacher: unlabelled images, too
   options: {{}}
 estimator:   # of every training; `miaod config` lists more under `training`
   max_steps: 2000   # optimiser steps of each training

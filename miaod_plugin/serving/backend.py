@@ -81,7 +81,7 @@ class Backend:
     def version(self) -> str:
         """Return the name of the newest model."""
         model = newest_model(self.project.places, self.project.state())
-        return "none yet" if model is None else f"round {model.number}"
+        return "no model yet" if model is None else f"round {model.number}"
 
     def predict(self, tasks: object) -> list[dict]:
         """Return ``result``, ``score`` and ``model_version`` for each task."""

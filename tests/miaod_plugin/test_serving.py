@@ -122,9 +122,9 @@ def test_without_a_model_tasks_get_no_boxes(annotator, tmp_path):
     backend = Backend(annotator.project(tmp_path / "new", "label-studio"))
     path = unasked(backend.project, 1)[0]
     assert backend.answer("predict", {"tasks": [task(path)]}) == {
-        "results": [{"result": [], "model_version": "none yet"}]
+        "results": [{"result": [], "model_version": "no model yet"}]
     }
-    assert backend.answer("setup", {}) == {"model_version": "none yet"}
+    assert backend.answer("setup", {}) == {"model_version": "no model yet"}
 
 
 def test_annotations_that_arrive_are_taken_over_and_trained_on_once_enough_are_new(served, annotator, project):
