@@ -15,13 +15,14 @@ from .asking import OnBroken, OnProgress
 from .coverage import KINDS, PoolMap, key, pool_map
 from .learning import model_of, newest_model
 from .places import Places
+from .rounds import Round
 from .settings import Settings
 from .state import State
 from .status import Status, status_of
 
 WIDTHS = {"wide": 720, "narrow": 360}  # a chart is drawn for a desktop and for a phone; the page shows one
 MOST_CURVES = 8  # classes that have a curve: as many as there are colours
-MOST_CLASSES, MOST_ROUNDS = 100, 6  # in the table of classes
+MOST_CLASSES, MOST_ROUNDS = 40, 6  # in the table of classes
 MOST_NAMED = 5  # photographs that are gone
 
 
@@ -46,7 +47,7 @@ def write_page(
     covered = None
     if missing is None:
         try:
-            covered = _map(places, settings, state, model, newest, on_progress, on_broken)
+            covered = _map(places, settings, state, newest, model, on_progress, on_broken)
         except MiaodError as error:  # weights cannot be downloaded, or no photograph can be read
             missing = str(error)
     environment = template_environment(Path(__file__).parent / "templates")
@@ -73,7 +74,16 @@ def write_page(
     return places.report
 
 
-def _map(places, settings, state, model: ObjectDetector | None, newest, on_progress, on_broken) -> PoolMap | None:
+def _map(
+    places: Places,
+    settings: Settings,
+    state: State,
+    newest: Round | None,
+    model: ObjectDetector | None,
+    on_progress: OnProgress,
+    on_broken: OnBroken,
+) -> PoolMap | None:
+    """Return the map by the newest model, or before there is one by the detector that a training begins with."""
     source = places.settings if newest is None else places.model(newest.number)  # what the embeddings follow from
     rows = RowFile(places.scratch("map.safetensors"), rows_key(source))
     estimator = settings.make_estimator().untrained() if model is None else model

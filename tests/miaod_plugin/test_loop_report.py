@@ -199,6 +199,22 @@ def test_without_the_model_all_else_is_shown(played, tmp_path):
     assert 'class="guessed"' not in page.source and len(captions(page)) == 14
 
 
+def test_of_many_classes_those_with_the_most_boxes_are_listed_and_have_a_colour(tmp_path):
+    own = Annotator(tmp_path / "photographs", 8)
+    drawn = own.classes
+    own.classes = [f"{k}th" for k in range(60)] + drawn
+    for target in own.truth.values():
+        target["labels"] = target["labels"] + 60
+    project = own.project(tmp_path / "project")
+    answer(project, own, paths_of(project.query(8)), tmp_path)
+    page, boxes = Page(project.report()), project.status().boxes
+    listed = [row[0] for row in page.tables[0][1:]]
+    assert len(listed) == 40 and listed[:2] == sorted(drawn, key=lambda name: -boxes[name])
+    assert "The 40 of 62 classes with the most boxes" in page.text and "other classes" in page.text
+    colours = set(re.findall(r'<rect x="[^>]*style="stroke:(#\w+)"', page.source))
+    assert len(colours) == 2, "one for each class that has boxes"
+
+
 def test_the_map_counts_every_kind_of_photograph(played):
     source, state = Page(played.report()).source, played.state()
     wide = re.search(r'<figure class="map"><div class="wide">(.*?)</svg></div>', source, re.DOTALL)[1]
@@ -232,7 +248,7 @@ def test_of_many_photographs_some_are_drawn_the_same_ones_every_time(annotator, 
     page = Page(project.report(on_progress=lambda done, total: seen.append((done, total))))
     assert seen[-1] == (8, 8), "no other photograph is looked at"
     text = " ".join(page.text.split())
-    assert "8 of 24, drawn at random, photographs" in text
+    assert "8 of 24 photographs, drawn at random" in text
     drawn = re.findall(r"(annotated|held out|to choose from) \((\d+) of (\d+)\)", text)
     assert sum(int(count) for _, count, _ in drawn) == 8 and sum(int(of) for *_, of in drawn) == 24
     assert dict((kind, int(count)) for kind, count, _ in drawn)["to choose from"] == 4
