@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import MiaodError
+from ..errors import DataError, MiaodError
 from ..estimator import ObjectDetector
 from ..files import write_text
 from ..pages import charts
@@ -43,13 +43,16 @@ def write_page(
         missing = str(error)
     classes = _classes(settings, status)
     colours = colours_of(sorted(classes, key=lambda name: -status.boxes[name]))
-    told = chapters(state, settings, model, colours, on_broken)
+    broken: dict[str, DataError] = {}
+    told = chapters(state, settings, model, colours, broken.update)
     covered = None
     if missing is None:
         try:
-            covered = _map(places, settings, state, newest, model, on_progress, on_broken)
+            covered = _map(places, settings, state, newest, model, on_progress, broken.update)
         except MiaodError as error:  # weights cannot be downloaded, or no photograph can be read
             missing = str(error)
+    if broken:
+        on_broken(broken)
     environment = template_environment(Path(__file__).parent / "templates")
     environment.filters |= {"percent": _percent}
     environment.globals |= {"swatch": charts.swatch, "key": key, "kinds": KINDS, "most_boxes": MOST_BOXES}

@@ -166,9 +166,9 @@ def test_photographs_that_are_gone_or_broken_are_named_and_have_no_picture(tmp_p
     answer(project, own, asked, tmp_path)
     (own.folder / asked[0]).unlink()
     (own.folder / asked[1]).write_bytes(b"no image")
-    told = {}
-    page = Page(project.report(on_broken=told.update))
-    assert told.keys() == {str(project.photos / asked[1])}
+    told = []
+    page = Page(project.report(on_broken=told.append))
+    assert [list(errors) for errors in told] == [[str(project.photos / asked[1])]], "once"
     assert captions(page)[0].endswith(", gone") and captions(page)[1].endswith(", annotated, cannot be read")
     assert page.source.count('<div class="none">') == 2 and len(figures(page)) == 4
     assert f"1 photograph is gone, what was said of it is kept: {asked[0]}" in page.text
