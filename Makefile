@@ -50,4 +50,4 @@ docs: $(VENV)/.installed
 	$(BIN)/miaod config --markdown > docs/configuration.md
 
 clean:
-	rm -rf $(VENV) .venv-formats runs build *.egg-info
+	rm -rf $(VENV) $(VENV)-label-studio .venv-formats runs build *.egg-info

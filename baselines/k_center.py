@@ -128,7 +128,7 @@ class Cover:
         self.picked: list[Tensor] = []  # blocks of CENTERS rows, so that they lie side by side
         self.n_picks = 0
         self.n_pending = 0  # the last picks, by which bounds are not lowered yet
-        exact = rows.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        exact = rows.device.type == "cpu" and torch.backends.mkldnn.matmul.fp32_precision in ("ieee", "none")
         self.n_together = TOGETHER if exact else 1  # products of matrices may round to fewer bits than of vectors
         self.measures = False
         self.checked = 0  # rows that were read to check bounds

@@ -18,6 +18,7 @@ from .stored import as_json, read_json, require_fit, reseal
 logger = logging.getLogger("miaod_plugin")
 
 PACKAGES = ("miaod-plugin", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "modAL-python", "pycocotools")
+IN_A_WORD = {"none": "highest", "ieee": "highest", "tf32": "high", "bf16": "medium"}  # as torch calls a processor's
 
 
 def threads_of_each(config: ExperimentConfig) -> int:
@@ -46,12 +47,15 @@ def environment(run: Run) -> dict:
 
 
 def numerics() -> dict:
-    """Return what decides how exact and how repeatable torch computes; all but the first two matter to GPUs alone."""
+    """Return what decides how exact and how repeatable torch computes; all but the first two matter to GPUs alone.
+
+    The precisions are asked of each backend, since torch raises where they were set so and are asked for in one word.
+    """
     return {
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_matmul_precision": IN_A_WORD[torch.backends.mkldnn.matmul.fp32_precision],
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "matmul_tf32": torch.backends.cuda.matmul.fp32_precision == "tf32",
+        "cudnn_tf32": torch.backends.cudnn.conv.fp32_precision == "tf32",
         "cudnn": torch.backends.cudnn.version(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,

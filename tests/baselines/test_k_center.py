@@ -120,3 +120,11 @@ def test_an_embedding_that_is_no_number_is_named(value):
     broken[2, 1] = value
     with pytest.raises(DataError, match=r"^labeled: the embedding of image 2 is not finite; fit the detector anew$"):
         nearest_distances(pool, broken)
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_torch_may_be_told_how_exact_to_be_in_either_way(precision, monkeypatch):
+    pool = POOLS["spread"].astype(np.float32)
+    before = k_center_greedy(pool, pool[:2], 5)
+    monkeypatch.setattr(torch.backends, "fp32_precision", precision)
+    np.testing.assert_array_equal(k_center_greedy(pool, pool[:2], 5)[0], before[0])

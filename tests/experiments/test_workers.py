@@ -3,11 +3,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_experiment import write_experiment
 
 from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.experiments.runner.workers import Workers, device_of, threads_of_each
-from miaod_plugin.experiments.store.environment import environment
+from miaod_plugin.experiments.store.environment import environment, numerics
 from miaod_plugin.experiments.store.layout import Run
 
 
@@ -48,3 +49,11 @@ def test_what_makes_results_of_gpus_differ_is_recorded(tmp_path):
     assert made["numerics"]["float32_matmul_precision"] == "highest"
     assert {"matmul_tf32", "cudnn_tf32", "cudnn", "cudnn_deterministic", "cudnn_benchmark"} < made["numerics"].keys()
     assert {"cuda", "driver"} < made.keys()
+
+
+@pytest.mark.parametrize(("precision", "word"), [("ieee", "highest"), ("tf32", "high"), ("bf16", "medium")])
+def test_precisions_are_recorded_where_they_were_set_for_each_backend(precision, word, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn.matmul, "fp32_precision", precision)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
+    made = numerics()
+    assert (made["float32_matmul_precision"], made["matmul_tf32"]) == (word, True)
