@@ -106,6 +106,10 @@ def _label(labels: dict[str, int], name: object) -> int:
 
 def check_suggestions(suggestions: list[Suggestion], classes: Sequence[str], ids: Sequence[str]) -> None:
     """Raise a DataError unless all can be written under these `ids`: one file's name for each image, one line each."""
+    first: dict[str, str] = {}
+    for one, name in zip(suggestions, ids, strict=True):
+        if (other := first.setdefault(name, one.path)) != one.path:
+            raise DataError(f"{shown(other)} and {shown(one.path)} would share a file; rename one of them")
     targets = make_targets({"boxes": one.boxes, "labels": one.labels} for one in suggestions)
     paths, ids = np.array([one.path for one in suggestions], dtype=str), np.array(ids, dtype=str)
     check_writable(DetectionData(paths, targets, tuple(classes), ids, "suggestions"))

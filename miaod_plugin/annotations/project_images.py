@@ -52,7 +52,7 @@ class ProjectImages:
                 return found
         raise DataError(
             f"{where}: {shown(name)} is not among the {len(self.sizes)} images of the project; is this another"
-            f" project's export?{did_you_mean(name, self.sizes)}"
+            f" project's export? if it was moved or renamed, put it back{did_you_mean(name, self.sizes)}"
         )
 
 

@@ -29,13 +29,13 @@ class ImageSizes(Mapping):
     Raises
     ------
     DataError
-        If a path leaves the folder, or a file that is asked about is missing or no image.
+        If a file that is asked about is missing or no image.
     """
 
     def __init__(self, folder: str | Path, paths: Iterable[str], orientation: str = UPRIGHT):
         check_orientation(orientation)
         self.orientation = orientation
-        self._files = {path: path_inside(Path(folder), path, "paths") for path in paths}
+        self._files = {path: Path(folder, path) for path in paths}
         self._frames: dict[str, Frames] = {}
 
     def __getitem__(self, path: str) -> tuple[int, int]:

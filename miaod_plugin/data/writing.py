@@ -23,12 +23,12 @@ def check_writable(data: DetectionData) -> None:
     """Raise a DataError unless every image has a target, and an id that no other image's files could share."""
     check_class_names(data.classes, "classes")
     check_targets(data.y, len(data.classes))
-    _check_name("split", str(data.split))
+    check_name("split", str(data.split))
     taken = {}
     for target, name in zip(data.y, map(str, data.ids), strict=True):
         if target is None:
             raise DataError(f"image {shown(name)} has no target; write labelled images only")
-        _check_name("ids", name)
+        check_name("ids", name)
         key = _file_key(name)
         if key in taken:
             raise DataError(
@@ -37,8 +37,8 @@ def check_writable(data: DetectionData) -> None:
         taken[key] = name
 
 
-def _check_name(field: str, name: str) -> None:
-    """Raise a DataError unless a name can be a file's, and come back from a line of a list."""
+def check_name(field: str, name: str) -> None:
+    """Raise a DataError unless a name can be a file's, with a suffix, and come back from a line of a list."""
     if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in name.split("/")):
         raise DataError(f"{field}: {shown(name)} is too long to name a file; give at most {LONGEST_NAME} bytes")
     if not name or name != name.strip() or not is_writable(name):

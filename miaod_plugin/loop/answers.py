@@ -149,7 +149,8 @@ def _read(file: Path) -> Answer:
 def _problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return one_line(f"{where}: {first['msg']}" if where else first["msg"])
+    problem = first["msg"].removeprefix("Value error, ")  # pydantic's word for what validators raise
+    return one_line(f"{where}: {problem}" if where else problem)
 
 
 def _moment(time: str) -> datetime:

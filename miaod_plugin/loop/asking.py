@@ -12,12 +12,11 @@ from ..data.orientation import UPRIGHT
 from ..errors import DataError
 from ..labeled import Labeled
 from ..query import QueryStrategy
-from ..ranking.found import FOUND, to_found
 from ..ranking.patient import BrokenImages, PatientDetector
 from ..ranking.ranking import rank_images, ranking_key
 from ..ranking.row_file import RowFile
 from ..registry import STRATEGIES, find
-from .learning import annotated_images, model_of, newest_model
+from .learning import annotated_images, detected, model_of, newest_model
 from .places import Places
 from .rounds import COVERS, MEASURES, Asked
 from .settings import Settings
@@ -116,22 +115,29 @@ def suggestions(
     """Return photographs as the tool shows them: with what the newest model detects, but for those held out.
 
     Boxes to start from would let the model have a say in what it is measured by. What cannot be read is left out.
+
+    Raises
+    ------
+    DataError
+        If none of them can be read.
     """
     model = newest_model(places, state)
     paths = [one.path for one in asked if one.why != MEASURES]
-    found = {}
+    found, broken = {}, {}
     if model is not None and paths:
         estimator, photos = model_of(places, settings, model), state.photos_of(paths)
-        found = {image.path: image for image in to_found(photos.ids, estimator.map_pool(photos.X, FOUND))}
+        found = detected(estimator, photos, lambda row, error: broken.update({str(photos.X[row]): error}))
         # A detector may know a class that is not among those of the settings any more.
         labels = {name: label for label, name in enumerate(settings.classes)}
         labels = np.array([labels.get(name, -1) for name in estimator.classes_.tolist()])
     shown = []
     for one, file in zip(asked, state.photos_of(one.path for one in asked).X.tolist(), strict=True):
+        if file in broken:
+            continue
         try:
             height, width = image_size(file) if settings.orientation == UPRIGHT else on_stored_pixels(file, [])[0]
         except DataError as error:
-            on_broken({file: error})
+            broken[file] = error
             continue
         boxes = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
         if one.path in found:
@@ -140,6 +146,10 @@ def suggestions(
             inside = np.clip(image.boxes[known], 0, [width, height, width, height]).astype(np.float32)
             boxes = inside, labels[image.labels[known]], image.scores[known]
         shown.append(Suggestion(one.path, (width, height), one.utility, *boxes))
+    if broken:
+        on_broken(broken)
+        if not shown:
+            raise next(iter(broken.values()))
     return shown
 
 

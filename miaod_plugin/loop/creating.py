@@ -17,15 +17,15 @@ _LARGEST_SHARE = 5  # held-out photographs are at most a fifth of all
 _HELD_OUT = "# Photographs that measure the models, drawn at random: never trained on, nor picked by a strategy.\n"
 _IGNORED = """\
 # models, what was exported for the labelling tool, and what may be made anew at any time
-models/
-report.html
-arrived/
-.loop/
+/models/
+/report.html
+/arrived/
+/.loop/
 .*.part*
-rounds/*/*
-!rounds/*/asked.csv
-!rounds/*/trained.json
-!rounds/*/held_out.json
+/rounds/*/*
+!/rounds/*/asked.csv
+!/rounds/*/trained.json
+!/rounds/*/held_out.json
 """
 
 

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ..data.detection_data import DetectionData, make_targets
-from ..errors import DataError
+from ..data.images import read_frames
+from ..data.orientation import UPRIGHT
+from ..errors import DataError, shown
 from ..estimator import ObjectDetector
 from ..learner import DetectionLearner
-from ..ranking.found import FOUND, to_found
+from ..ranking.found import FOUND, Found, to_found
 from ..training.checkpoint import discard_damaged
 from .answers import answer_file
 from .places import Places
@@ -35,8 +37,17 @@ def newest_model(places: Places, state: State) -> Round | None:
 
 
 def model_of(places: Places, settings: Settings, round_: Round) -> ObjectDetector:
-    """Return the model of a round."""
-    return ObjectDetector.load(places.model(round_.number), device=settings.device)
+    """Return the model of a round.
+
+    Raises
+    ------
+    DataError
+        If its file is damaged or another's.
+    """
+    try:
+        return ObjectDetector.load(places.model(round_.number), device=settings.device)
+    except DataError as error:
+        raise DataError(f"{error}; delete it and train it again: miaod loop train") from None
 
 
 def learner_of(places: Places, settings: Settings, state: State, round_: Round) -> DetectionLearner:
@@ -93,8 +104,22 @@ def _fit(places: Places, settings: Settings, state: State, on_step: Callable[[di
     discard_damaged(checkpoint)
     estimator = settings.make_estimator(checkpoint=checkpoint, on_step=on_step)
     X, y = annotated_images(places, settings, state)
+    _require_inside(places, state, X, y)
     unlabeled = state.photos_of(state.unlabeled).X if estimator.training_.uses_unlabeled else None
     return DetectionLearner(estimator, settings.make_strategy(), X, y, unlabeled=unlabeled).estimator
+
+
+def _require_inside(places: Places, state: State, X: np.ndarray, y: np.ndarray) -> None:
+    """Raise a DataError for the first photograph that a box leaves, as it was replaced or its annotation edited."""
+    sizes = read_frames(X.tolist(), UPRIGHT).sizes[:, ::-1]
+    for path, (width, height), target in zip(state.annotated, sizes.tolist(), y, strict=True):
+        outside = (target["boxes"][:, 2:] > (width + 1, height + 1)).any(axis=1)
+        if outside.any():
+            box = shown(target["boxes"][outside][0].tolist())
+            raise DataError(
+                f"{answer_file(places.answers, path)}: {box} reaches outside its {width} x {height} photograph;"
+                " restore that, or delete this file and annotate anew"
+            )
 
 
 def _all_that_it_follows_from(settings: Settings, state: State) -> str:
@@ -104,16 +129,34 @@ def _all_that_it_follows_from(settings: Settings, state: State) -> str:
     return fingerprint([how, boxes])
 
 
+def detected(
+    estimator: ObjectDetector,
+    photos: DetectionData,
+    on_broken: Callable[[int, DataError], None],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Found]:
+    """Return what a detector finds in photographs, by path; see `map_batches` for those whose files are broken."""
+    found, broken = {}, []
+
+    def leave_out(row: int, error: DataError) -> None:
+        broken.append(row)
+        on_broken(row, error)
+
+    for rows, outputs in estimator.map_batches(photos.X, FOUND, leave_out) if len(photos) else ():
+        found |= {image.path: image for image in to_found(photos.ids[rows], outputs)}
+        on_progress(len(found) + len(broken), len(photos))
+    return {path: found[path] for path in photos.ids.tolist() if path in found}
+
+
 def _detections(
     estimator: ObjectDetector, photos: DetectionData, on_progress: Callable[[int, int], None]
 ) -> dict[str, list[Detection]]:
     """Return what a detector finds in photographs, by path; those whose files are broken are left out."""
-    found, broken, classes = {}, {}, estimator.classes_.tolist()
-    for rows, outputs in estimator.map_batches(photos.X, FOUND, broken.__setitem__) if len(photos) else ():
-        for image in to_found(photos.ids[rows], outputs):
-            lines = zip(image.labels.tolist(), image.scores.tolist(), image.boxes.tolist(), strict=True)
-            found[image.path] = [
-                (classes[label], round(score, 4), *(round(side, 1) for side in box)) for label, score, box in lines
-            ]
-        on_progress(len(found) + len(broken), len(photos))
-    return {path: found[path] for path in photos.ids.tolist() if path in found}
+    classes = estimator.classes_.tolist()
+    found = {}
+    for path, image in detected(estimator, photos, lambda row, error: None, on_progress).items():
+        lines = zip(image.labels.tolist(), image.scores.tolist(), image.boxes.tolist(), strict=True)
+        found[path] = [
+            (classes[label], round(score, 4), *(round(side, 1) for side in box)) for label, score, box in lines
+        ]
+    return found

@@ -233,11 +233,9 @@ class Project:
             If anything is not usable; nothing has changed then.
         """
         with self._locked():
+            if Path(source).resolve().is_relative_to(self.places.rounds.resolve()):
+                raise DataError(f"{source}: is what `query` wrote for the tool; give what the tool exported")
             state, classes = self.state(), self.settings.classes
-            for round_ in state.rounds:
-                out = self.exported(round_)
-                if out.is_file() and Path(source).exists() and out.samefile(source):
-                    raise DataError(f"{source}: is what `query` wrote for the tool; give what the tool exported")
             format = self.settings.tool.make() if tool is None else find(ANNOTATION_FORMATS, tool)()
             paths, orientation = state.photos.ids.tolist(), self.settings.orientation
             found = read_annotations(format, source, classes, self.photos, paths, orientation)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,12 +82,12 @@ class Round:
         file = self.folder / ASKED
         if not file.exists():
             return []
-        reader = csv.DictReader(io.StringIO(read_text(file, MOST_BYTES, DataError)))
-        if reader.fieldnames != COLUMNS:
-            raise DataError(f"{file}: its first line is {shown(reader.fieldnames)}; {','.join(COLUMNS)} expected")
+        reader = csv.reader(io.StringIO(read_text(file, MOST_BYTES, DataError)))
         try:
-            return [_asked(**row) for row in reader]
-        except (TypeError, ValueError, csv.Error) as error:
+            if (first := next(reader, None)) != COLUMNS:
+                raise ValueError(f"{shown(first)} in place of {','.join(COLUMNS)}")
+            return [_asked(row) for row in reader if row]
+        except (ValueError, csv.Error) as error:
             raise DataError(f"{file}: line {reader.line_num}: {error}; restore the file") from None
 
     def trained(self) -> Trained | None:
@@ -143,8 +144,14 @@ def write_asked(folder: Path, asked: Iterable[Asked]) -> None:
     write_text(folder / ASKED, text.getvalue())
 
 
-def _asked(path: str, utility: str, why: str, model: str) -> Asked:
-    return Asked(path, float(utility) if utility else None, why, int(model) if model else None)
+def _asked(row: list[str]) -> Asked:
+    if len(row) != len(COLUMNS):
+        raise ValueError(f"{len(row)} columns, not {len(COLUMNS)}")
+    path, utility, why, model = row
+    value = float(utility) if utility else None
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"the utility {shown(utility)} is not a finite number")
+    return Asked(path, value, why, int(model) if model else None)
 
 
 def fingerprint(what: object) -> str:

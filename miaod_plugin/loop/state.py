@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data import load_folder
 from ..data.detection_data import DetectionData
+from ..data.writing import check_name
 from ..errors import DataError
 from ..files import read_text
 from .answers import Answer, read_answers
@@ -145,8 +146,24 @@ class State:
 
 
 def read_state(places: Places, photos: Path, classes: list[str]) -> State:
-    """Return where each photograph of a folder stands now."""
-    lines = read_text(places.held_out, MOST_BYTES, DataError).splitlines()
-    held_out = tuple(line for line in lines if line and not line.startswith("#"))
+    """Return where each photograph of a folder stands now.
+
+    Raises
+    ------
+    DataError
+        If a photograph's name cannot name what is said of it, or a file of the project is missing or damaged.
+    """
     there = load_folder(photos, classes)
+    paths = there.ids.tolist()
+    for path in paths:
+        check_name(str(photos), path)
+    held_out = _read_held_out(places.held_out, set(paths))
     return State(there, read_answers(places.answers), read_rounds(places.rounds), held_out)
+
+
+def _read_held_out(file: Path, there: Set[str]) -> tuple[str, ...]:
+    """Return the paths in a list, each once; a line that begins with ``#`` is a comment unless a photograph's name."""
+    if not file.exists():
+        raise DataError(f"{file}: is not here; restore it, or make an empty one to hold nothing out")
+    lines = dict.fromkeys(read_text(file, MOST_BYTES, DataError).splitlines())
+    return tuple(line for line in lines if line in there or (line and line[0] != "#"))
