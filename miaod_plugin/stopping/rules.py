@@ -27,9 +27,12 @@ class PredictedGain(StoppingRule):
         self.images = images
 
     def reason(self, rounds: Sequence[Round]) -> str | None:
-        """Return why to stop, once four rounds are scored: three points say nothing about their own noise."""
+        """Return why to stop, once four rounds are scored: three points say nothing about their own noise.
+
+        A model whose score is no more than `least` has learned nothing yet, which is no reason to stop.
+        """
         scored = [one for one in rounds if one.score is not None]
-        if len(scored) <= FEWEST:
+        if len(scored) <= FEWEST or scored[-1].score <= self.least:
             return None
         more = self.images or rounds[-1].images - rounds[-2].images
         gain = LearningCurve([one.images for one in scored], [one.score for one in scored]).gain(more)

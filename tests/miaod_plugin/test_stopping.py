@@ -99,6 +99,11 @@ def test_the_predicted_gain_stops_where_the_curve_flattens():
     assert PredictedGain(0.2, images=100_000).stop(rounds_of(steep)) is None
 
 
+def test_a_model_that_has_learned_nothing_yet_is_no_reason_to_stop():
+    assert PredictedGain(0.01).stop(rounds_of([0.0, 0.0, 0.005, 0.01, 0.01])) is None
+    assert PredictedGain(0.01).stop(rounds_of([0.02, 0.02, 0.02, 0.02, 0.02])) is not None
+
+
 def test_rounds_without_a_score_are_left_out_of_the_curve():
     flat = [None, 0.5, 0.55, None, 0.551, 0.549]
     assert PredictedGain(0.01).stop(rounds_of(flat)) == 5
