@@ -48,7 +48,9 @@ class LabelStudio(AnnotationFormat):
         write_text(out, json.dumps([self._task(one, classes) for one in suggestions], indent=1))
 
     def _task(self, one: Suggestion, classes: Sequence[str]) -> dict:
+        utility = "none" if one.utility is None else f"{one.utility:.4g}"  # the tool itself would write "null"
         data = {"image": self.prefix + quote(one.path), "path": one.path, "utility": one.utility}
+        data["header"] = f"Utility: {utility}"
         if not len(one.boxes):
             return {"data": data}
         prediction = {"model_version": "miaod", "score": float(one.scores.mean()), "result": regions(one, classes)}
@@ -72,7 +74,7 @@ class LabelStudio(AnnotationFormat):
 def label_config(classes: Sequence[str]) -> str:
     """Return the labelling configuration (XML) that the tasks of `LabelStudio` need."""
     view = ET.Element("View")
-    ET.SubElement(view, "Header", value="Utility: $utility")
+    ET.SubElement(view, "Header", value="$header")
     ET.SubElement(view, "Image", name=IMAGE, value="$image", zoom="true")
     boxes = ET.SubElement(view, "RectangleLabels", name=BOXES, toName=IMAGE, canRotate="false")
     for name in classes:

@@ -44,6 +44,8 @@ class ProjectImages:
         return self._find(self._stems, name, where)
 
     def _find(self, known: tuple["_Names", "_Names"], name: object, where: str) -> str:
+        if isinstance(name, str) and name in known[0]:
+            return known[0].find(name, where)
         for text in _locations(name, where):
             found = known[0].find(text, where)
             if found is None and (uploaded := _UPLOADED.fullmatch(PurePosixPath(text).name)):
@@ -66,6 +68,9 @@ class _Names:
             self._whole[name].append(path)
             for end in _ends(name):
                 self._ends[end].append(path)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._whole
 
     def find(self, name: str, where: str) -> str | None:
         """Return the one path that a name, or its longest possible end, stands for; else that whose name ends so."""

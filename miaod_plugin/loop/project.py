@@ -294,5 +294,5 @@ class Project:
                 yield
         except Timeout:
             raise ConfigError(
-                f"{self.places.folder}: another process works on this project; let it end first"
+                f"{self.places.folder.absolute()}: another process works on this project; let it end first"
             ) from None

@@ -134,10 +134,12 @@ class Backend:
         if action not in LEARNS_FROM:
             return {"status": "ignored"}
         task, annotation = event.get("task"), event.get("annotation")
-        if not isinstance(task, dict) or not isinstance(annotation, dict) or not isinstance(annotation.get("id"), int):
+        if not isinstance(task, dict) or not isinstance(annotation, dict):
             raise DataError(f"{action}: holds no 'task' and 'annotation'; let the webhook send its payload")
+        if type(number := annotation.get("id")) is not int or not 0 <= number < 2**63:  # the name of a file
+            raise DataError(f"{action}: annotation.id: {shown(number)} is not the number of an annotation")
         self._paths([task], self.project.state().photos.ids.tolist())  # before anything is written
-        arrived = self._arrived / f"{annotation['id']}.json"
+        arrived = self._arrived / f"{number}.json"
         whole = {"id": task.get("id"), "data": task["data"], "annotations": [annotation]}
         write_text(arrived, json.dumps([whole]))
         if self._is_training:
@@ -194,7 +196,7 @@ class Backend:
         try:
             self.project.train()
             logger.warning("trained: %s", self.version())
-        except MiaodError as error:
+        except (MiaodError, OSError) as error:  # OSError: a full disk
             logger.warning("not trained: %s", error)
         with self._one_at_a_time:
             self._training = None  # what arrives from here on is taken over at once

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ..errors import ConfigError, MiaodError, one_line
+from ..errors import ConfigError, DataError, MiaodError, one_line
 from .backend import Backend
 
 logger = logging.getLogger("miaod_plugin")
@@ -80,6 +80,11 @@ class _Handler(BaseHTTPRequestHandler):
         except MiaodError as error:
             logger.warning("%s: %s", name, error)
             self._send(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+            return
+        except OSError as error:  # a full or locked disk
+            problem = str(DataError(f"{error.filename or 'output'}: {error.strerror}"))
+            logger.error("%s: %s", name, problem)
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": problem})
             return
         if answer is None:
             self._send(HTTPStatus.NOT_FOUND, {"error": "there is no such call"})

@@ -1,11 +1,13 @@
 """Messages stay one short line, whatever is wrong."""
 
+import os
 import time
 
 import numpy as np
 import pytest
 
 from miaod_plugin.errors import DataError, did_you_mean, shown
+from miaod_plugin.files import atomic_path
 
 
 def test_a_message_is_one_line_whatever_the_file_is_called():
@@ -68,3 +70,12 @@ def test_a_close_name_among_very_many_or_very_long_ones_is_not_sought_for_ever()
     assert text.endswith(" and 59970 more") and len(text) < 1000
     assert len(did_you_mean("a" * 10**6, ["a" * 10**6] * 40)) < 3000
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no disk that is always full")
+def test_a_full_disk_is_told_with_the_file_that_was_to_be_written(tmp_path):
+    path = tmp_path / "answer.json"
+    with pytest.raises(OSError, match=r"No space left") as raised, atomic_path(path) as temporary:
+        temporary.symlink_to("/dev/full")
+        temporary.write_text("more than it takes")
+    assert raised.value.filename == str(path) and not list(tmp_path.iterdir())

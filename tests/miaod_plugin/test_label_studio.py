@@ -138,6 +138,7 @@ def test_tasks_name_images_for_the_tools_file_server_with_utility_and_scores(tmp
     first, second, third = json.loads((tmp_path / "out" / "tasks.json").read_text())
     assert second["data"]["image"] == "/data/local-files/?d=photos/a/b%20c.jpg"
     assert [one["data"]["utility"] for one in (first, second, third)] == [2.5, None, 0.25]
+    assert [one["data"]["header"] for one in (first, second, third)] == [f"Utility: {u}" for u in (2.5, "none", 0.25)]
     (prediction,) = first["predictions"]
     assert prediction["score"] == pytest.approx(0.5)
     assert [region["score"] for region in prediction["result"]] == pytest.approx([0.9, 0.5, 0.1])

@@ -73,5 +73,9 @@ def test_a_percent_sign_in_a_name_is_one():
     assert find("https://host/100%25.jpg", ("100%.jpg",)) == "100%.jpg"
 
 
+def test_a_backslash_in_a_name_is_one():
+    assert find("a\\b.jpg", ("a\\b.jpg", "a/b.jpg")) == "a\\b.jpg"
+
+
 def test_an_uploads_number_is_not_taken_off_a_name_that_has_it_itself():
     assert find("1a2b3c4d-2.jpg", ("b/2.jpg", "1a2b3c4d-2.jpg")) == "1a2b3c4d-2.jpg"

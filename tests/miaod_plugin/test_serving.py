@@ -205,6 +205,21 @@ def test_an_annotation_that_is_refused_is_not_kept(served, annotator, project):
     assert path not in project.state().answers and list((project.places.folder / "arrived").iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [None, True, -1, "1/../2", 10**300])
+def test_an_annotation_without_a_number_is_not_kept(served, annotator, project, number):
+    (path,) = unasked(project, 1)
+    status, answer = served[1]("webhook", event(annotator, path, number))
+    assert status == 400 and "is not the number of an annotation" in answer["error"]
+    assert not (project.places.folder / "arrived").exists()
+
+
+def test_a_disk_that_takes_nothing_is_told_in_one_line(served, annotator, project):
+    (path,) = unasked(project, 1)
+    (project.places.folder / "arrived").write_text("")
+    status, answer = served[1]("webhook", event(annotator, path, 7))
+    assert status == 500 and answer["error"].endswith("arrived: File exists")
+
+
 def test_a_page_in_a_browser_cannot_annotate(served):
     status, answer = served[1]("webhook", {"action": "START_TRAINING"}, kind="text/plain")
     assert (status, answer["error"]) == (415, "send application/json")
