@@ -196,8 +196,11 @@ class EmbeddingSampling(QueryStrategy):
         candidates = np.arange(n_known, len(embeddings))
         try:
             picked, utilities = strategy.query(embeddings, y, candidates, n_instances, return_utilities=True)
-        except (TypeError, ValueError) as error:  # it checks its parameters only now
-            raise ConfigError(f"scikit-activeml's {type(self.strategy).__name__} does not work so ({error})") from error
+        except Exception as error:  # it checks its parameters only now, and stumbles over images that are all alike
+            raise ConfigError(
+                f"scikit-activeml's {type(self.strategy).__name__} does not work so ({error}); give it other parameters"
+                " or images, or choose another strategy"
+            ) from error
         return picked - n_known, utilities[:, n_known:]
 
 

@@ -6,7 +6,7 @@ from .checking import TurnedImage
 from .coco import Coco
 from .cvat import Cvat
 from .label_studio import LabelStudio, label_config
-from .turning import ImageSizes, on_stored, read_annotations
+from .turning import ImageSizes, read_annotations
 from .voc import Voc
 from .yolo import Yolo
 
@@ -23,6 +23,5 @@ __all__ = [
     "Yolo",
     "agreed",
     "label_config",
-    "on_stored",
     "read_annotations",
 ]

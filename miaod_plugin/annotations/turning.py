@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import on_stored_pixels, read_frames
+from ..data.images import read_frames
 from ..data.orientation import STORED, UPRIGHT, Frames, check_orientation
-from ..data.paths import path_inside
-from .base import Annotation, AnnotationFormat, Suggestion
+from .base import Annotation, AnnotationFormat
 from .checking import TurnedImage
 
 
@@ -101,15 +100,6 @@ def read_annotations(
         sizes = ImageSizes(folder, paths, STORED)
         annotations = format.read(Path(source), list(classes), sizes)
     return [_upright(one, sizes.frame(one.path)) for one in annotations]
-
-
-def on_stored(suggestions: Iterable[Suggestion], folder: str | Path) -> list[Suggestion]:
-    """Return suggestions whose sizes and boxes are upright as those on stored pixels, for a tool that shows these."""
-    stored = []
-    for one in suggestions:
-        (height, width), boxes = on_stored_pixels(path_inside(Path(folder), one.path, "suggestions"), one.boxes)
-        stored.append(replace(one, size=(width, height), boxes=boxes.astype(np.float32)))
-    return stored
 
 
 def _upright(one: Annotation, frame: Frames) -> Annotation:

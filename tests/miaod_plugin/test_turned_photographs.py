@@ -1,13 +1,16 @@
 """Boxes drawn upright on photographs of every EXIF orientation: right in training, drawings and every export."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from annotated_project import FORMATS, exported, make
 from photographs import HEIGHT, ORIENTATIONS, WIDTH, bright_box, save_photograph
 from PIL import ImageColor
 
-from miaod_plugin.annotations import ImageSizes, Suggestion, TurnedImage, on_stored, read_annotations
+from miaod_plugin.annotations import ImageSizes, Suggestion, TurnedImage, read_annotations
 from miaod_plugin.data import make_targets, read_image
+from miaod_plugin.data.images import on_stored_pixels
 from miaod_plugin.drawing import COLOURS, draw_detections
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.training.batches import TrainingImages
@@ -34,6 +37,15 @@ def upright(folder) -> list[Suggestion]:
         Suggestion(path, sizes[path], 0.5, np.array([box], np.float32), np.zeros(1, np.int64), one)
         for path, box in boxes.items()
     ]
+
+
+def on_stored(suggestions: list[Suggestion], folder) -> list[Suggestion]:
+    """Return the same as somebody draws it who sees the pixels as they are stored."""
+    stored = []
+    for one in suggestions:
+        (height, width), boxes = on_stored_pixels(folder / one.path, one.boxes)
+        stored.append(replace(one, size=(width, height), boxes=boxes.astype(np.float32)))
+    return stored
 
 
 def assert_on_the_objects(annotations, folder):
