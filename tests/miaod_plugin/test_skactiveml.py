@@ -260,5 +260,5 @@ def test_without_scikit_activeml_one_line_says_what_to_install(checkpoints, fold
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_what_breaks_inside_of_scikit_activeml_is_told_in_one_line(detector):
     alike = np.repeat(X[:1], 4, axis=0)  # TypiClust finds fewer clusters than it wants, and stumbles
-    with pytest.raises(ConfigError, match="TypiClust does not work so .* choose another strategy"):
+    with pytest.raises(ConfigError, match=r"TypiClust does not work so .* choose another strategy"):
         EmbeddingSampling(TypiClust(), random_state=0).query(detector, alike, 2, labeled=alike)
