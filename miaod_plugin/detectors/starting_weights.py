@@ -116,10 +116,11 @@ def starts_from_detectors(published: type[WeightsEnum] | None = None, zero_eps: 
 
     def decorate(build: Callable) -> Callable:
         default = inspect.signature(build).parameters["weights"].default
+        names = set() if published is None else published.__members__.keys() - {"DEFAULT"}  # which is the backbone's
 
         @wraps(build)
         def call(num_classes: int, *, weights=default, **options) -> Detector:
-            if published is not None and isinstance(weights, str) and weights in published.__members__:
+            if isinstance(weights, str) and weights in names:
                 detector = build(num_classes, weights=None, **options)
                 with downloading(published[weights]):
                     state = published[weights].get_state_dict(check_hash=True, weights_only=True)

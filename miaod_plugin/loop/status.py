@@ -159,12 +159,12 @@ def _agreement(found: dict[str, dict], others: dict[str, dict]) -> float | None:
 def _outlook(rounds: Sequence[stopping.Round], images: int, boxes_each: float, settings: Settings) -> Outlook | None:
     if not images:
         return None
-    points = {one.images: one.score for one in rounds if one.score is not None}  # of equal ones the last
-    rising = sorted(points)
-    gain = None
-    if len(rising) >= stopping.FEWEST:
-        gain = stopping.LearningCurve(rising, [points[n] for n in rising]).gain(images)
-    return Outlook(images, gain, settings.annotation_time.hours(images, boxes_each * images))
+    curve = stopping.LearningCurve.of(rounds)
+    return Outlook(
+        images,
+        None if curve is None else curve.gain(images),
+        settings.annotation_time.hours(images, boxes_each * images),
+    )
 
 
 def _measured(round_: Round, state: State, classes: list[str]) -> Measured | None:

@@ -2,11 +2,10 @@
 
 from .base import Round, StoppingRule
 from .fixed_set import agreement, uncertainty
-from .learning_curve import FEWEST, Expected, LearningCurve
+from .learning_curve import Expected, LearningCurve
 from .rules import OverallUncertainty, PredictedGain, SpentBudget, StabilisedPredictions
 
 __all__ = [
-    "FEWEST",
     "Expected",
     "LearningCurve",
     "OverallUncertainty",

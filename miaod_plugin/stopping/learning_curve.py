@@ -6,13 +6,14 @@ predictable, empirically*, 2017; Figueroa et al., *Predicting sample size requir
 how well they fit, so that the interval says how little a few points know.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from ..errors import MiaodError
+from .base import Round
 
 CONFIDENCE = 0.95
 FEWEST = 3  # rounds that say anything about three unknowns
@@ -72,6 +73,21 @@ class LearningCurve:
         self._weight /= self._weight.sum()
         self._variance = rest / self._freedom
         self._mean_x, self._spread, self._rounds = x.mean(axis=1), spread, len(n)
+
+    @classmethod
+    def of(cls, rounds: Iterable[Round]) -> "LearningCurve | None":
+        """Return the curve of rounds, by their images; of several with as many, the last one counts.
+
+        None before three of them, with different numbers of images, have a score.
+        """
+        scores = {one.images: one.score for one in rounds if one.score is not None and one.images > 0}
+        images = sorted(scores)
+        return cls(images, [scores[n] for n in images]) if len(images) >= FEWEST else None
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds it looks at."""
+        return self._rounds
 
     def score_at(self, images: int) -> Expected:
         """Return the expected score with so many annotated images, in 0..1."""

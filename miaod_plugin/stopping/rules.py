@@ -31,11 +31,11 @@ class PredictedGain(StoppingRule):
 
         A model whose score is no more than `least` has learned nothing yet, which is no reason to stop.
         """
-        scored = [one for one in rounds if one.score is not None]
-        if len(scored) <= FEWEST or scored[-1].score <= self.least:
+        curve = LearningCurve.of(rounds)
+        if curve is None or curve.rounds <= FEWEST or (rounds[-1].score or 0) <= self.least:
             return None
-        more = self.images or rounds[-1].images - rounds[-2].images
-        gain = LearningCurve([one.images for one in scored], [one.score for one in scored]).gain(more)
+        more = self.images or max(1, rounds[-1].images - rounds[-2].images)
+        gain = curve.gain(more)
         if gain.mean >= self.least:
             return None
         return (

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import urllib.request
 import zipfile
 
 import numpy as np
@@ -211,11 +212,25 @@ def test_bad_backbone_weights_are_one_line(tmp_path, write, message):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_cannot_be_downloaded_are_one_line(tmp_path, monkeypatch):
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Let downloads go where nobody answers."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")  # where nobody answers
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies of the first download
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line(offline):
     with pytest.raises(ConfigError, match=r"MobileNet_V2_Weights.* cannot be downloaded \(.*refused\); try again"):
         retinanet_mobilenet_v2_fpn(2, weights="DEFAULT")
+
+
+@pytest.mark.parametrize("name", sorted(set(registered(DETECTORS)) - {"retinanet_tiny"}))
+def test_a_detector_starts_from_its_backbone_s_weights_unless_told_otherwise(offline, name):
+    with pytest.raises(
+        ConfigError, match=r"weights: (VGG16|ResNet50|MobileNet_V\w+)_Weights\.\w+ cannot be downloaded"
+    ):
+        find(DETECTORS, name)(2)
 
 
 def test_weights_whose_name_no_file_can_have_are_one_line():

@@ -99,6 +99,15 @@ def test_the_predicted_gain_stops_where_the_curve_flattens():
     assert PredictedGain(0.2, images=100_000).stop(rounds_of(steep)) is None
 
 
+def test_rounds_that_brought_no_image_count_as_one():
+    flat = rounds_of([0.5, 0.58, 0.6, 0.605, 0.6, 0.607], images=[100, 200, 300, 300, 400, 500])
+    alone = rounds_of([0.5, 0.58, 0.605, 0.6, 0.607], images=[100, 200, 300, 400, 500])
+    assert LearningCurve.of(flat).gain(100) == LearningCurve.of(alone).gain(100)
+    assert PredictedGain(0.02).stop(flat) == PredictedGain(0.02).stop(alone) + 1
+    assert LearningCurve.of(rounds_of([0.5, 0.6, 0.6, 0.6], images=[100, 200, 200, 200])) is None
+    assert PredictedGain(0.02).stop(rounds_of([0.5] * 6, images=[100] * 6)) is None
+
+
 def test_a_model_that_has_learned_nothing_yet_is_no_reason_to_stop():
     assert PredictedGain(0.01).stop(rounds_of([0.0, 0.0, 0.005, 0.01, 0.01])) is None
     assert PredictedGain(0.01).stop(rounds_of([0.02, 0.02, 0.02, 0.02, 0.02])) is not None
