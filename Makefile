@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-foreign test-formats test-gpu test-label-studio lint bench bench-gpu docs clean
+.PHONY: demo test test-foreign test-formats test-gpu test-label-studio test-ray lint bench bench-gpu docs clean
 
 # One marker file per state of pyproject.toml: the environment is built once and again only when it changes.
 $(VENV)/.installed: pyproject.toml
@@ -25,6 +25,10 @@ test-formats: pyproject.toml
 test-foreign: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[foreign-test]"
 	$(BIN)/python -m pytest tests/miaod_plugin/test_foreign.py
+
+test-ray: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[ray]"
+	$(BIN)/python -m pytest -m slow tests/experiments/test_ray_tasks.py
 
 test-gpu: $(VENV)/.installed
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu

@@ -9,6 +9,7 @@ DETECTORS = "miaod_plugin.detectors"
 TRAININGS = "miaod_plugin.trainings"
 STOPPING_RULES = "miaod_plugin.stopping_rules"
 DATA_KINDS = "miaod_plugin.data_kinds"  # of experiments
+EXECUTORS = "miaod_plugin.executors"  # of experiments
 ANNOTATION_FORMATS = "miaod_plugin.annotation_formats"  # of labelling tools
 # Of detectors and strategies that somebody else names: ``FAMILY:NAME``.
 FAMILIES = {DETECTORS: "miaod_plugin.detector_families", STRATEGIES: "miaod_plugin.strategy_families"}
@@ -19,6 +20,7 @@ _KINDS = {
     TRAININGS: "training",
     STOPPING_RULES: "stopping rule",
     DATA_KINDS: "data kind",
+    EXECUTORS: "executor",
     ANNOTATION_FORMATS: "annotation format",
 }
 

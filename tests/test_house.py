@@ -7,9 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TOPS = {"miaod_plugin": "", "strategies": "strategies", "baselines": "baselines", "experiments": "experiments"}
-EXPERIMENTS = [
-    f"experiments.{room}" for room in ("benchmarks", "runner", "report", "cycle", "store", "data_kinds", "config")
-]
+ROOMS = ("benchmarks", "runner", "executors", "report", "cycle", "store", "data_kinds", "config")
+EXPERIMENTS = [f"experiments.{room}" for room in ROOMS]
 # From the roof down: a room knows those below it alone.
 STOREYS = ["cli", *EXPERIMENTS, "strategies", "baselines", "miaod_plugin"]
 

@@ -15,14 +15,29 @@ from miaod_plugin import MIAOD, ObjectDetector
 from miaod_plugin.errors import ConfigError, did_you_mean, shown
 from miaod_plugin.mil.options import MODES, MIAODOptions
 from miaod_plugin.parameters import described
-from miaod_plugin.registry import DETECTORS, STOPPING_RULES, STRATEGIES, TRAININGS, find, is_of_family, registered
+from miaod_plugin.registry import (
+    DETECTORS,
+    EXECUTORS,
+    STOPPING_RULES,
+    STRATEGIES,
+    TRAININGS,
+    find,
+    is_of_family,
+    registered,
+)
 from miaod_plugin.settings.estimators import COMMON_PARAMETERS
 from miaod_plugin.settings.sections import Section, options_of
 
 from .schema import KINDS, ExperimentConfig
 
 WIDTH = 100  # columns of the text
-NAMED = {TRAININGS: "training", STRATEGIES: "strategy", DETECTORS: "detector", STOPPING_RULES: "stopping rule"}
+NAMED = {
+    TRAININGS: "training",
+    STRATEGIES: "strategy",
+    DETECTORS: "detector",
+    STOPPING_RULES: "stopping rule",
+    EXECUTORS: "executor",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ def key_parts(kinds: Mapping[str, type[Section]] = KINDS) -> list[Part]:
 
 
 def option_parts(name: str) -> list[Part]:
-    """Return the options of what is called so: a training, a strategy, a detector, a stopping rule, or several of them.
+    """Return the options of what is called so: a training, strategy, detector, stopping rule, executor, or several.
 
     Raises
     ------
@@ -71,7 +86,7 @@ def option_parts(name: str) -> list[Part]:
     if not groups:
         known = {one for group in NAMED for one in registered(group)}
         raise ConfigError(
-            f"{shown(name)} is no detector, strategy, training or stopping rule{did_you_mean(name, known)}"
+            f"{shown(name)} is no detector, strategy, training, stopping rule or executor{did_you_mean(name, known)}"
         )
     return [_option_part(group, name) for group in groups]
 
@@ -80,7 +95,7 @@ def _option_part(group: str, name: str) -> Part:
     function = find(group, name)
     text = _plain(inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]).removeprefix("Return ")
     text = text[:1].upper() + text[1:]
-    prefix = f"trainings.{name}." if group == TRAININGS else "options."
+    prefix = {TRAININGS: f"trainings.{name}.", EXECUTORS: "executor.options."}.get(group, "options.")
     entries = list(_of_function(function, options_of(function), prefix))
     if function is MIAOD:
         entries += _of_options(f"{prefix}options.")
@@ -119,6 +134,7 @@ def as_markdown() -> str:
         DETECTORS: "Detectors",
         STRATEGIES: "Strategies",
         STOPPING_RULES: "Stopping rules",
+        EXECUTORS: "Executors",
     }
     for group, title in titles.items():
         lines += ["", f"## {title}"]

@@ -20,7 +20,7 @@ from miaod_plugin.settings.stopping import StopWhen
 from miaod_plugin.settings.yaml_files import MOST_DEPTH, MOST_TEXT, parse_yaml, read_yaml
 
 from .data_sections import DataKind, Place
-from .sections import Arm, Budget, Evaluation, Name, Published
+from .sections import Arm, Budget, Evaluation, Executor, Name, Published
 from .training_sections import check_training, kind_of
 
 MOST_CELLS = 100_000
@@ -70,8 +70,10 @@ class ExperimentConfig(Section):
     """What a bad annotation does: stop the run, or be left out with a warning."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    executor: Executor = Field(default_factory=Executor)
+    """Where the cells run."""
     jobs: Annotated[int, Whole(1, 1024)] = 1
-    """Worker processes."""
+    """Worker processes, and the least that an executor is given to do at once."""
     threads: Annotated[int, Whole(1, 1024)] | None = None
     """Torch threads of each worker; the machine's cores shared out when left out."""
     _source: str = PrivateAttr("experiment")

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from miaod_plugin.parameters import Count, FolderName, NonNegative, Number
 from miaod_plugin.query import QueryStrategy
-from miaod_plugin.registry import STRATEGIES, find
+from miaod_plugin.registry import EXECUTORS, STRATEGIES, find
 from miaod_plugin.settings.annotation_time import AnnotationTime
 from miaod_plugin.settings.sections import Section, check_options, with_strategies
 
@@ -91,6 +91,20 @@ class Evaluation(Section):
 
     metric: Literal["voc_11point", "voc_area", "coco"] = "voc_11point"
     """Mean AP at IoU 0.5 by the 11 points of VOC 2007 or by the area under the curve, or COCO's."""
+
+
+class Executor(Section):
+    """Where the cells run."""
+
+    name: str = "processes"
+    """A registered executor: processes of this machine, or ray for tasks on a cluster, as `miaod run --ray` says."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The executor's own; `miaod config NAME` lists them."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "Executor":
+        check_options(find(EXECUTORS, self.name), self.options, f"executor {self.name!r}")
+        return self
 
 
 class Published(Section):

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..executors.base import Progress as Message
 from ..store.layout import Cell
-from .workers import Progress as Message
 
 
 class Display:

@@ -1,12 +1,10 @@
 """Which cells of a run are left to do when it is started again: those that are not finished, and damaged ones."""
 
-from pathlib import Path
-
 from miaod_plugin.errors import DataError
 
 from ..cycle.cycle import Experiment, labelled_rows
 from ..store.layout import Cell, Run
-from ..store.own_files import CELL_FILES
+from ..store.own_files import CELL_FILES, own_folder
 from ..store.records import LABELLED, METRICS, MODEL, SELECTED, TRAINING, read_record, training_done
 from ..store.stored import CHECKSUMS, is_there, read_sums, require_sealed
 
@@ -52,15 +50,7 @@ def reopen(run: Run, cell: Cell) -> None:
     DataError
         If links or folders stand in the place of its files.
     """
-    folder = own_folder(run, cell)
+    folder = own_folder(run.folder(cell))
     if not is_there(folder / CHECKSUMS):
         (folder / TRAINING).unlink(missing_ok=True)
     (folder / METRICS).unlink(missing_ok=True)
-
-
-def own_folder(run: Run, cell: Cell) -> Path:
-    """Return the folder of a cell, in which nothing stands in the place of a file that the run is about to write."""
-    folder = run.folder(cell)
-    for name in CELL_FILES:
-        is_there(folder / name)
-    return folder

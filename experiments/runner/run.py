@@ -5,19 +5,22 @@ The loop of active learning itself is in `cycle.py`.
 
 import heapq
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from miaod_plugin.data.pixel_cache import LEAVE_FREE
 from miaod_plugin.errors import DataError, MiaodError
+from miaod_plugin.registry import EXECUTORS, find
 
 from ..config.schema import ExperimentConfig
 from ..cycle.cycle import Experiment
+from ..executors.base import CellExecutor, Failure
 from ..report.event_files import EventFiles
 from ..report.page import write_report
 from ..report.results import collect, results_table, score_name, write_results
@@ -27,9 +30,9 @@ from ..store.environment import record_environment
 from ..store.layout import Cell, Run
 from ..store.own_files import remove_pixels
 from ..store.records import read_record, survey
+from .order import steps_ahead
 from .progress import Display
 from .resume import is_finished, reopen
-from .workers import Failure, Workers
 
 
 def run_experiment(
@@ -60,25 +63,26 @@ def run_experiment(
     """
     console = console or Console()
     run = Run(config, out)
+    executor = find(EXECUTORS, config.executor.name)(run, **config.executor.options)
     train, test = load_data(config)
     experiment = Experiment(config, run, train, test)
     begun_with = {"train": describe(train), "test": describe(test)}
     begun_with |= {f"initial.seed{seed}": describe(train, experiment.initial_set(seed)) for seed in config.seeds}
-    total_steps = sum(experiment.steps(cell) for cell in trained_cells(run))
+    steps = steps_of_cells(experiment)
     if fresh or not run.begun():
         decode_all(train, test)
     with run.locked():
         run.claim(begun_with, fresh)
-        record_environment(run)
         with Display(run.root / "run.log", console) as display:
             display.say(
                 f"{config.name}: {len(train)} training and {len(test)} test images, {len(config.arms)} arms,"
-                f" {seeds(len(config.seeds))}, {len(config.budgets)} budgets, {total_steps} optimiser steps in all"
+                f" {seeds(len(config.seeds))}, {len(config.budgets)} budgets,"
+                f" {sum(steps.values())} optimiser steps in all"
             )
             if train.X.ndim == 1 and shutil.disk_usage(run.root).free < LEAVE_FREE:
                 display.say(f"less than {LEAVE_FREE >> 30} GiB of the disk is free: images are not kept decoded")
             try:
-                failures = _work(experiment, display)
+                failures = _work(experiment, executor, steps, display)
             finally:
                 remove_pixels(run.root)
         write_results(run)
@@ -91,15 +95,19 @@ def run_experiment(
     return failures
 
 
-def trained_cells(run: Run) -> list[Cell]:
-    """Return the cells that train: the shared ones, and every arm's from the second cycle on."""
-    return run.shared_cells() + [cell for cell in run.arm_cells() if cell.cycle > 0]
+def steps_of_cells(experiment: Experiment) -> dict[Cell, int]:
+    """Return the optimiser steps of the cells that train: the shared ones, and every arm's from the second cycle on."""
+    run, known = experiment.run, {}
+    cells = run.shared_cells() + [cell for cell in run.arm_cells() if cell.cycle > 0]
+    for cell in cells:
+        if (cell.training, cell.cycle) not in known:  # seeds and arms take the same
+            known[cell.training, cell.cycle] = experiment.steps(cell)
+    return {cell: known[cell.training, cell.cycle] for cell in cells}
 
 
-def _work(experiment: Experiment, display: Display) -> list[Failure]:
-    """Run every unfinished cell as soon as the one before it is finished, the first seeds and cycles first."""
+def _work(experiment: Experiment, executor: CellExecutor, steps: Mapping[Cell, int], display: Display) -> list[Failure]:
+    """Run every unfinished cell once the one before it is finished; those that most steps follow go first."""
     run = experiment.run
-    steps = {cell: experiment.steps(cell) for cell in trained_cells(run)}
     everything = run.shared_cells() + run.arm_cells()
     stored = survey(run)
     finished = [cell for cell in everything if stored.finished(run, cell)]
@@ -109,14 +117,16 @@ def _work(experiment: Experiment, display: Display) -> list[Failure]:
 
     events = EventFiles(experiment)
     reopened: set[Cell] = set()
-    ready = run.shared_cells()
+    ahead = steps_ahead(run, steps)
+    ready = [(-ahead[cell], cell) for cell in run.shared_cells()]
     heapq.heapify(ready)
     running: dict[Future, Cell] = {}
+    keep_results = _Sparing(partial(write_results, run))
     failures: list[Failure] = []
-    with Workers(run) as workers:
+    with executor:
         while ready or running:
-            while ready and len(running) < run.config.jobs:
-                cell = heapq.heappop(ready)
+            while ready and len(running) < executor.at_once:
+                _, cell = heapq.heappop(ready)
                 try:
                     finished = _finished_or_reopened(experiment, cell, reopened, display)
                 except (MiaodError, OSError) as error:
@@ -124,29 +134,32 @@ def _work(experiment: Experiment, display: Display) -> list[Failure]:
                     display.say(f"{cell}: stopped: {error}")
                     continue
                 if not finished:
-                    running[workers.submit(cell)] = cell
+                    running[executor.submit(cell)] = cell
                     continue
                 if cell.arm:
                     with _where_there_is_room(display, "event files"):
                         events.add(cell)
                 for following in run.next_cells(cell):
-                    heapq.heappush(ready, following)
+                    heapq.heappush(ready, (-ahead[following], following))
             done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
-            for message in workers.messages():
+            for message in executor.messages():
                 display.show(message)
+            with _where_there_is_room(display, "environment.json"):
+                for where in executor.environments():
+                    record_environment(run, where)
             for future in done:
                 cell = running.pop(future)
                 try:
                     failure = future.result()
-                except BrokenProcessPool:
+                except BrokenExecutor:
                     failure = Failure(cell, "a worker process died: killed, or out of memory (try fewer jobs)", False)
-                    ready.clear()  # the pool takes no more work
+                    ready.clear()  # it takes no more work
                 display.finish(cell, steps.get(cell, 0), ok=failure is None)
                 if failure is None:
                     display.say(_summary(run, cell))
-                    heapq.heappush(ready, cell)  # to be published and followed
+                    heapq.heappush(ready, (-ahead[cell], cell))  # to be published and followed
                     with _where_there_is_room(display, "results.csv"):
-                        write_results(run)
+                        keep_results()
                 else:
                     failures.append(failure)
                     display.say(f"{cell}: stopped: {failure.message}")
@@ -166,6 +179,19 @@ def _finished_or_reopened(experiment: Experiment, cell: Cell, reopened: set[Cell
         reopened.add(cell)
         display.say(f"{cell}: done again: {error}")
         return False
+
+
+class _Sparing:
+    """A call that is left out where it would take more than a twentieth of the time, as a table of many cells does."""
+
+    def __init__(self, call: Callable[[], None]):
+        self._call, self._next = call, 0.0
+
+    def __call__(self) -> None:
+        if (begin := time.monotonic()) >= self._next:
+            self._call()
+            end = time.monotonic()
+            self._next = end + 20 * (end - begin)
 
 
 @contextmanager

@@ -62,9 +62,9 @@ def numerics() -> dict:
     }
 
 
-def record_environment(run: Run) -> None:
-    """Add this environment to the run's ``environment.json``, unless it is the last one there."""
-    path, now = run.root / "environment.json", environment(run)
+def record_environment(run: Run, now: dict) -> None:
+    """Add an environment to the run's ``environment.json``, unless it is the last one there."""
+    path = run.root / "environment.json"
     known = environments(run)
     if not known or known[-1] != now:
         reseal(path, as_json([*known, now]))

@@ -46,7 +46,7 @@ from .stored import (
 )
 
 # Keys that do not change results, so that a run may go on with other values.
-FREE = {"jobs", "device", "published", "stopping", "initial"}  # the initial images themselves are compared
+FREE = {"executor", "jobs", "device", "published", "stopping", "initial"}  # the initial images themselves are compared
 
 
 @dataclass(frozen=True, order=True)
@@ -134,7 +134,10 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run's lock, which the system releases when the process ends, however it ends."""
+        """Hold the run's lock, which the system releases when the process ends, however it ends.
+
+        So it is on network storage that has locks (NFS, Lustre with ``flock``); elsewhere a file stands for the lock.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         is_there(self.root / "lock")  # refuses a link
         try:

@@ -36,6 +36,13 @@ def cell_folders(root: Path) -> list[Path]:
     return [inside(root, folder) for folder in _folders(root, CELL_FOLDERS)]
 
 
+def own_folder(folder: Path) -> Path:
+    """Return the folder of a cell if nothing stands in the place of a file that the run is about to write."""
+    for name in CELL_FILES:
+        is_there(folder / name)
+    return folder
+
+
 def event_files(root: Path) -> list[Path]:
     """Return the event files that the run wrote; raises a DataError at a link on the way to one."""
     folders = [inside(root, folder) for folder in _folders(root, EVENT_FOLDERS)]

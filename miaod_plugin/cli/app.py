@@ -3,8 +3,6 @@
 import errno
 import sys
 from importlib.metadata import version as installed_version
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +11,7 @@ import typer
 from ..errors import DataError, MiaodError
 from ..threads import share_cores
 from . import loop
+from .experiment import run
 from .images import evaluate, train
 from .predict import predict
 from .rank import rank
@@ -45,37 +44,7 @@ def miaod(
     """Active learning for object detection."""
 
 
-@app.command()
-def run(
-    yaml: Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Other values, such as training.batch_size=4.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run of this name and start over.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan: cells, images, steps, time.")] = False,
-) -> None:
-    """Run an experiment, or go on with it: finished cycles are never redone."""
-    from miaod_plugin.experiments.config.schema import load_config
-    from miaod_plugin.experiments.runner.run import run_experiment
-
-    if dry_run:
-        from miaod_plugin.experiments.runner.plan import show_plan
-
-        show_plan(load_config(yaml, overrides or []), out)
-        return
-    try:
-        failures = run_experiment(load_config(yaml, overrides or []), out, fresh)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(130) from None
-    message_of = attrgetter("message")
-    for message, alike in groupby(sorted(failures, key=message_of), key=message_of):
-        cells = [str(failure.cell) for failure in alike]
-        more = f" (and {len(cells) - 1} more cells)" if len(cells) > 1 else ""
-        print(f"miaod: {cells[0]}{more}: {message}", file=sys.stderr)
-    if failures:
-        raise typer.Exit(2 if all(failure.by_user for failure in failures) else 1)
+app.command()(run)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from ..parameters import wrong_argument
 from ..query import QueryStrategy
 from ..registry import DETECTORS, STRATEGIES, find
 
-SET_ELSEWHERE = ("num_classes", "random_state")  # by the data and by the seeds
+SET_ELSEWHERE = ("num_classes", "random_state", "run")  # by the data, by the seeds, and by the runner
 
 
 class WrongKeyError(ValueError):

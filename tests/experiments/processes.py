@@ -13,9 +13,9 @@ def miaod(*arguments, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "miaod_plugin", *map(str, arguments)], check=False, **options)
 
 
-def start(yaml: Path, runs: Path) -> subprocess.Popen:
+def start(yaml: Path, runs: Path, *more: str) -> subprocess.Popen:
     """Start a run in a process group of its own, which heeds Ctrl-C also where the tests run in the background."""
-    command = [sys.executable, "-m", "miaod_plugin", "run", str(yaml), "--out", str(runs)]
+    command = [sys.executable, "-m", "miaod_plugin", "run", str(yaml), "--out", str(runs), *more]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, **streams, start_new_session=True, preexec_fn=_heed_ctrl_c)
 
@@ -24,9 +24,9 @@ def _heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell lets what it starts in the background ignore it
 
 
-def start_until(yaml: Path, runs: Path, pattern: str) -> tuple[subprocess.Popen, set[int]]:
+def start_until(yaml: Path, runs: Path, pattern: str, *more: str) -> tuple[subprocess.Popen, set[int]]:
     """Start a run and wait until a file appears in it; return the process and its children."""
-    process = start(yaml, runs)
+    process = start(yaml, runs, *more)
     deadline = time.monotonic() + 120
     while not list(runs.glob(pattern)):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()

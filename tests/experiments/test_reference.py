@@ -62,6 +62,6 @@ def test_the_command_shows_keys_and_options():
 
 
 def test_a_name_that_is_neither_a_detector_nor_a_strategy_is_refused():
-    known = "no detector, strategy, training or stopping rule"
+    known = "no detector, strategy, training, stopping rule or executor"
     with pytest.raises(ConfigError, match=f"'retinanet_tinny' is {known}; did you mean 'retinanet_tiny'"):
         option_parts("retinanet_tinny")

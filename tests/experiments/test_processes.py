@@ -7,8 +7,8 @@ import torch
 from tiny_experiment import write_experiment
 
 from miaod_plugin.experiments.config.schema import load_config
-from miaod_plugin.experiments.runner.workers import Workers, device_of, threads_of_each
-from miaod_plugin.experiments.store.environment import environment, numerics
+from miaod_plugin.experiments.executors.processes import Processes, device_of
+from miaod_plugin.experiments.store.environment import environment, numerics, threads_of_each
 from miaod_plugin.experiments.store.layout import Run
 
 
@@ -36,7 +36,7 @@ def test_threads_of_workers_wait_passively_and_the_environment_stays_as_it_was(t
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     run = Run(load_config(write_experiment(tmp_path)), tmp_path / "runs")
     others, before = set(multiprocessing.active_children()), dict(os.environ)
-    with pytest.raises(KeyboardInterrupt), Workers(run) as workers:  # which ends them at once
+    with pytest.raises(KeyboardInterrupt), Processes(run) as workers:  # which ends them at once
         workers.submit(run.shared_cells()[0])
         (worker,) = set(multiprocessing.active_children()) - others
         assert b"OMP_WAIT_POLICY=PASSIVE" in Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")

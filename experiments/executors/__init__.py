@@ -1,0 +1,1 @@
+"""Where the cells of an experiment run, one kind a file; registered as `miaod_plugin.executors`."""
