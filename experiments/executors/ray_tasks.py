@@ -98,7 +98,7 @@ class RayTasks(CellExecutor):
         run = Run(config.model_copy(update={"device": device, "threads": threads}), self.run.root.parent)
         self._work = pickle.dumps((run, os.getcwd()))
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
+            ray.get_runtime_context().get_node_id(), soft=False
         )
         self._inbox = ray.remote(num_cpus=0, scheduling_strategy=here)(_Inbox).remote()
         options = {"num_cpus": needs["CPU"], "num_gpus": needs["GPU"], "memory": needs["memory"]}
@@ -139,7 +139,10 @@ class RayTasks(CellExecutor):
             future.set_result(Failure(cell, f"{why} (executor.options.memory keeps room for a cell)", by_user=False))
 
     def messages(self) -> list[Progress]:
-        return self._ray.get(self._inbox.take.remote())
+        try:
+            return self._ray.get(self._inbox.take.remote())
+        except self._ray.exceptions.RayError:  # killed: bars stand still, cells go on
+            return []
 
     def environments(self) -> list[dict]:
         new = self._environments[self._told_environments :]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.data.pixel_cache import LEAVE_FREE
 from miaod_plugin.errors import DataError, MiaodError
 from miaod_plugin.registry import EXECUTORS, find
@@ -85,14 +86,23 @@ def run_experiment(
                 failures = _work(experiment, executor, steps, display)
             finally:
                 remove_pixels(run.root)
-        write_results(run)
-        if collect(run):
-            report = write_report([run.root], train=train)
-            console.print(results_table(run))
-            for name in ("results.csv", "curves.png", "tensorboard"):
-                console.print(f"{name:12s} {run.root / name}", soft_wrap=True, highlight=False)
-            console.print(f"report       {report}", soft_wrap=True, highlight=False)
+        try:
+            _write_all(run, train, console)
+        except OSError:
+            if not failures:  # of which one says, too, what is wrong with the disk
+                raise
     return failures
+
+
+def _write_all(run: Run, train: DetectionData, console: Console) -> None:
+    """Write what comes of all finished cells, and say where it is."""
+    write_results(run)
+    if collect(run):
+        report = write_report([run.root], train=train)
+        console.print(results_table(run))
+        for name in ("results.csv", "curves.png", "tensorboard"):
+            console.print(f"{name:12s} {run.root / name}", soft_wrap=True, highlight=False)
+        console.print(f"report       {report}", soft_wrap=True, highlight=False)
 
 
 def steps_of_cells(experiment: Experiment) -> dict[Cell, int]:

@@ -11,7 +11,7 @@ import typer
 from ..errors import DataError, MiaodError
 from ..threads import share_cores
 from . import loop
-from .experiment import run
+from .experiment import run, sweep
 from .images import evaluate, train
 from .predict import predict
 from .rank import rank
@@ -45,6 +45,7 @@ def miaod(
 
 
 app.command()(run)
+app.command()(sweep)
 
 
 @app.command()

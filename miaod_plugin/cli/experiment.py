@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -32,16 +33,39 @@ def run(
 
     config = load_config(yaml, _on_ray(overrides or []) if ray else overrides or [])
     if dry_run:
-        from miaod_plugin.experiments.runner.plan import show_plan
+        _show_plans([config], out)
+    else:
+        _to_the_end(lambda: run_experiment(config, out, fresh))
 
+
+def sweep(
+    yaml: Yaml,
+    values: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE,VALUE...", help="Such as training.learning_rate=1e-3,3e-3.")
+    ],
+    out: Out = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the runs of these names and start over.")] = False,
+    dry_run: DryRun = False,
+    ray: Ray = False,
+) -> None:
+    """Run an experiment with every combination of values, one after the other, and compare them in one report.
+
+    Each is a run, named after the values that differ; one value is for all of them. A list in brackets is one value.
+    """
+    from miaod_plugin.experiments.runner.sweep import run_sweep, sweep_configs
+
+    configs = sweep_configs(yaml, _on_ray(values) if ray else values)
+    if dry_run:
+        _show_plans(configs, out)
+    else:
+        _to_the_end(lambda: run_sweep(configs, out / f"{yaml.stem}.sweep" / "report.html", out, fresh))
+
+
+def _show_plans(configs: list, out: Path) -> None:
+    from miaod_plugin.experiments.runner.plan import show_plan
+
+    for config in configs:
         show_plan(config, out)
-        return
-    try:
-        failures = run_experiment(config, out, fresh)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(130) from None
-    _end(failures)
 
 
 def _on_ray(overrides: list[str]) -> list[str]:
@@ -53,8 +77,13 @@ def _on_ray(overrides: list[str]) -> list[str]:
     return [*others, "executor.name=ray", f"executor.options.address={json.dumps(address)}"]
 
 
-def _end(failures: list) -> None:
-    """Print a line for each reason that stopped cells, and exit with its status: 2 where the user can mend them all."""
+def _to_the_end(run: Callable[[], list]) -> None:
+    """Run; print a line for each reason that stopped cells, and exit with 2 where the user can mend them all, or 1."""
+    try:
+        failures = run()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
     message_of = attrgetter("message")
     for message, alike in groupby(sorted(failures, key=message_of), key=message_of):
         cells = [str(failure.cell) for failure in alike]
