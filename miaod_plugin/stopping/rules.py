@@ -34,7 +34,8 @@ class PredictedGain(StoppingRule):
         curve = LearningCurve.of(rounds)
         if curve is None or curve.rounds <= FEWEST or (rounds[-1].score or 0) <= self.least:
             return None
-        more = self.images or max(1, rounds[-1].images - rounds[-2].images)
+        fewer, most = sorted({one.images for one in rounds})[-2:]  # a round may have had no more than the one before
+        more = self.images or most - fewer
         gain = curve.gain(more)
         if gain.mean >= self.least:
             return None

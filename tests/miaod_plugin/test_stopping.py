@@ -176,3 +176,12 @@ def test_uncertainty_is_the_mean_of_the_images_largest_entropies():
     entropy = -(0.1 * np.log(0.1) + 0.9 * np.log(0.9))
     assert uncertainty(images) == pytest.approx((np.log(2) + entropy) / 3)
     assert uncertainty([]) is None
+
+
+def test_a_round_without_more_images_does_not_let_the_next_one_look_small():
+    scores = power_law(IMAGES)
+    rounds = [Round(n, score=score) for n, score in zip(IMAGES, scores, strict=True)]
+    again = [*rounds, Round(IMAGES[-1], score=scores[-1])]
+    gain = LearningCurve.of(rounds).gain(100).mean
+    assert PredictedGain(least=gain - 1e-6).reason(again) is None
+    assert PredictedGain(least=gain + 1e-6).reason(again).startswith("100 more images")
