@@ -134,10 +134,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run's lock, which the system releases when the process ends, however it ends.
-
-        So it is on network storage that has locks (NFS, Lustre with ``flock``); elsewhere a file stands for the lock.
-        """
+        """Hold the run's lock, on NFS too; the system releases it when the process ends, however it ends."""
         self.root.mkdir(parents=True, exist_ok=True)
         is_there(self.root / "lock")  # refuses a link
         try:
