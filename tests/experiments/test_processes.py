@@ -1,14 +1,15 @@
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 from tiny_experiment import write_experiment
 
 from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.experiments.executors.processes import Processes, device_of
-from miaod_plugin.experiments.store.environment import environment, numerics, threads_of_each
+from miaod_plugin.experiments.store.environment import environment, threads_of_each
 from miaod_plugin.experiments.store.layout import Run
 
 
@@ -51,8 +52,15 @@ def test_what_makes_results_of_gpus_differ_is_recorded(tmp_path):
     assert {"cuda", "driver"} < made.keys()
 
 
-@pytest.mark.parametrize(("precision", "word"), [("ieee", "highest"), ("tf32", "high")])
-def test_a_precision_that_is_set_for_all_backends_is_recorded(precision, word, monkeypatch):
-    monkeypatch.setattr(torch.backends, "fp32_precision", precision)
+SET = """
+import torch
+from miaod_plugin.experiments.store.environment import numerics
+for precision, word in (("ieee", "highest"), ("tf32", "high")):
+    torch.backends.fp32_precision = precision
     made = numerics()
-    assert (made["float32_matmul_precision"], made["matmul_tf32"]) == (word, precision == "tf32")
+    assert (made["float32_matmul_precision"], made["matmul_tf32"]) == (word, precision == "tf32"), made
+"""
+
+
+def test_a_precision_that_is_set_for_all_backends_is_recorded():
+    subprocess.run([sys.executable, "-c", SET], check=True)  # torch does not forget what was set
