@@ -2,7 +2,7 @@
 
 The photographs are digit scenes, so that a stand-in for the annotator can know the true boxes: it reads what was
 written for Label Studio and writes what Label Studio would export. `python examples/own_photographs.py FOLDER` takes
-about two minutes on a CPU and ends with the path of the project's page.
+half a minute on two cores and ends with the path of the project's page.
 """
 
 import argparse
