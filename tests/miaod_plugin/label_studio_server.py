@@ -60,6 +60,8 @@ def label_studio(folder: Path, files: Path) -> Iterator[LabelStudioServer]:
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
+        "ML_BLOCK_LOCAL_IP": "false",  # or, since 1.23.2, no backend may be on this machine,
+        "SSRF_PROTECTION_ENABLED": "false",  # and none on it is told of annotations
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
     }
