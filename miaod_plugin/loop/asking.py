@@ -10,13 +10,14 @@ from ..data.detection_data import DetectionData
 from ..data.images import image_size, on_stored_pixels
 from ..data.orientation import UPRIGHT
 from ..errors import DataError
+from ..estimator import ObjectDetector
 from ..labeled import Labeled
 from ..query import QueryStrategy
 from ..ranking.patient import BrokenImages, PatientDetector
 from ..ranking.ranking import rank_images, ranking_key
 from ..ranking.row_file import RowFile
 from ..registry import STRATEGIES, find
-from .learning import annotated_images, detected, model_of, newest_model
+from .learning import annotated_images, detected, newest_model
 from .places import Places
 from .rounds import COVERS, MEASURES, Asked
 from .settings import Settings
@@ -78,6 +79,7 @@ def choose(
     places: Places,
     settings: Settings,
     state: State,
+    estimator: ObjectDetector | None,
     n_instances: int,
     on_progress: OnProgress,
     on_broken: OnBroken,
@@ -97,7 +99,7 @@ def choose(
             detector = PatientDetector(settings.make_estimator().untrained(), rows, on_progress)
             picked = pick_covering(detector, photos, count, on_broken, labelled)
         else:
-            detector = PatientDetector(model_of(places, settings, model), rows, on_progress)
+            detector = PatientDetector(estimator, rows, on_progress)
             known = Labeled(labelled)
             if strategy.needs_labeled == "targets":  # what is open has none yet
                 known = Labeled(*annotated_images(places, settings, state))
@@ -110,9 +112,9 @@ def choose(
 
 
 def suggestions(
-    places: Places, settings: Settings, state: State, asked: list[Asked], on_broken: OnBroken
+    estimator: ObjectDetector | None, settings: Settings, state: State, asked: list[Asked], on_broken: OnBroken
 ) -> list[Suggestion]:
-    """Return photographs as the tool shows them: with what the newest model detects, but for those held out.
+    """Return photographs as the tool shows them: with what the newest model, if any, detects, but for those held out.
 
     Boxes to start from would let the model have a say in what it is measured by. What cannot be read is left out.
 
@@ -121,11 +123,10 @@ def suggestions(
     DataError
         If none of them can be read.
     """
-    model = newest_model(places, state)
     paths = [one.path for one in asked if one.why != MEASURES]
     found, broken = {}, {}
-    if model is not None and paths:
-        estimator, photos = model_of(places, settings, model), state.photos_of(paths)
+    if estimator is not None and paths:
+        photos = state.photos_of(paths)
         found = detected(estimator, photos, lambda row, error: broken.update({str(photos.X[row]): error}))
         # A detector may know a class that is not among those of the settings any more.
         labels = {name: label for label, name in enumerate(settings.classes)}

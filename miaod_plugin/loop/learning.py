@@ -50,9 +50,15 @@ def model_of(places: Places, settings: Settings, round_: Round) -> ObjectDetecto
         raise DataError(f"{error}; delete it and train it again: miaod loop train") from None
 
 
-def learner_of(places: Places, settings: Settings, state: State, round_: Round) -> DetectionLearner:
-    """Return a learner that knows a round's model, and what is annotated now."""
-    learner = DetectionLearner(model_of(places, settings, round_), settings.make_strategy())
+def newest_estimator(places: Places, settings: Settings, state: State) -> ObjectDetector | None:
+    """Return the model of the newest round that has one; see `newest_model` and `model_of`."""
+    round_ = newest_model(places, state)
+    return None if round_ is None else model_of(places, settings, round_)
+
+
+def learner_of(model: ObjectDetector, places: Places, settings: Settings, state: State) -> DetectionLearner:
+    """Return a learner that has a model, and knows what is annotated now."""
+    learner = DetectionLearner(model, settings.make_strategy())
     learner.X_training, learner.y_training = annotated_images(places, settings, state)
     return learner
 
@@ -92,7 +98,7 @@ def train(
                 training=settings.training.name,
             )
         )
-    learner = learner_of(places, settings, state, round_)
+    learner = learner_of(model_of(places, settings, round_), places, settings, state)
     if round_.held_out() is None:
         photos = state.photos_of(path for path in state.held_out if path in state.there)
         round_.write_held_out(_detections(learner.estimator, photos, on_progress))

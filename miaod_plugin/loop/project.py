@@ -17,7 +17,7 @@ from ..registry import ANNOTATION_FORMATS, find
 from .asking import OnBroken, OnProgress, choose, suggestions
 from .creating import create_project
 from .importing import Imported, take_over
-from .learning import learner_of, newest_model, train
+from .learning import learner_of, newest_estimator, train
 from .page import write_page
 from .places import Places
 from .rounds import Round, write_asked
@@ -175,8 +175,9 @@ class Project:
         """
         with self._locked():
             state = self.state()
-            asked = choose(self.places, self.settings, state, n_instances, on_progress, on_broken)
-            shown = suggestions(self.places, self.settings, state, asked, on_broken)
+            model = newest_estimator(self.places, self.settings, state)
+            asked = choose(self.places, self.settings, state, model, n_instances, on_progress, on_broken)
+            shown = suggestions(model, self.settings, state, asked, on_broken)
             there = {one.path for one in shown}
             round_ = Round(self.places.round(state.last_round + 1))
             for left_over in self.places.rounds.glob(".*.part"):
@@ -207,7 +208,8 @@ class Project:
         if not state.open_photos:
             raise DataError(f"{self.places.rounds}: nothing is open; ask for photographs first: miaod loop query")
         asked = {one.path: one for round_ in state.rounds for one in round_.asked()}
-        shown = suggestions(self.places, self.settings, state, [asked[path] for path in state.open_photos], on_broken)
+        model = newest_estimator(self.places, self.settings, state)
+        shown = suggestions(model, self.settings, state, [asked[path] for path in state.open_photos], on_broken)
         out = Path(folder) / self._export_name
         self.settings.tool.make().write(out, shown, self.settings.classes)
         return out
@@ -272,10 +274,10 @@ class Project:
 
     def learner(self) -> DetectionLearner:
         """Return the newest model with the strategy and the annotated photographs, to go on with in Python."""
-        model = newest_model(self.places, state := self.state())
+        model = newest_estimator(self.places, self.settings, state := self.state())
         if model is None:
             raise DataError(f"{self.places.rounds}: none has a model yet; train one: miaod loop train")
-        return learner_of(self.places, self.settings, state, model)
+        return learner_of(model, self.places, self.settings, state)
 
     def report(self, on_progress: OnProgress = _tell_nothing, on_broken: OnBroken = _warn_of_broken) -> Path:
         """Write `report.html`, a page that needs nothing but itself, and return its path.

@@ -10,12 +10,15 @@ import numpy as np
 
 from ..annotations.label_studio import LabelStudio, image_of, regions
 from ..annotations.project_images import ProjectImages
+from ..data.pixel_cache import file_state
 from ..errors import ConfigError, DataError, MiaodError, shown
+from ..estimator import ObjectDetector
 from ..files import write_text
 from ..loop import Project
 from ..loop.asking import suggestions
-from ..loop.learning import newest_model
-from ..loop.rounds import MEASURES, Asked
+from ..loop.learning import learner_of, model_of, newest_model
+from ..loop.rounds import MEASURES, Asked, Round
+from ..loop.state import State
 
 logger = logging.getLogger("miaod_plugin")
 
@@ -54,6 +57,7 @@ class Backend:
             raise ConfigError(f"{project.places.settings}: tool.name: {tool!r} asks no server; only label-studio does")
         self.project, self.train_after = project, train_after
         self._training: threading.Thread | None = None
+        self._estimator: tuple[tuple, ObjectDetector] | None = None  # and the state of its file
         self._one_at_a_time = threading.Lock()
         self._answers: dict[str, Callable[[dict], dict]] = {
             "setup": lambda _: {"model_version": self.version()},
@@ -80,33 +84,40 @@ class Backend:
 
     def version(self) -> str:
         """Return the name of the newest model."""
-        model = newest_model(self.project.places, self.project.state())
-        return "no model yet" if model is None else f"round {model.number}"
+        return _named(newest_model(self.project.places, self.project.state()))
 
     def predict(self, tasks: object) -> list[dict]:
         """Return ``result``, ``score`` and ``model_version`` for each task."""
         if not isinstance(tasks, list) or len(tasks) > MOST_TASKS:
             raise DataError(f"tasks: {shown(tasks)} is not a list of at most {MOST_TASKS} tasks")
         state = self.project.state()
-        paths, version = self._paths(tasks, state.photos.ids.tolist()), self.version()
-        if newest_model(self.project.places, state) is None:
-            return [{"result": [], "model_version": version} for _ in paths]
+        paths, model = self._paths(tasks, state), newest_model(self.project.places, state)
+        if model is None:
+            return [{"result": [], "model_version": _named(model)} for _ in paths]
+        estimator = self._loaded(model)
         held_out, name = set(state.held_out), self.project.settings.strategy.name
         asked = [Asked(path, None, MEASURES if path in held_out else name, None) for path in dict.fromkeys(paths)]
         broken: dict[str, DataError] = {}
-        places, settings = self.project.places, self.project.settings
-        found = {one.path: one for one in suggestions(places, settings, state, asked, broken.update)}
+        classes = self.project.settings.classes
+        found = {one.path: one for one in suggestions(estimator, self.project.settings, state, asked, broken.update)}
         if broken:
             raise next(iter(broken.values()))
-        utilities = self._utilities([path for path in found if path not in held_out])
-        results = [{"result": regions(found[path], settings.classes), "model_version": version} for path in paths]
+        utilities = self._utilities(estimator, state, [path for path in found if path not in held_out])
+        results = [{"result": regions(found[path], classes), "model_version": _named(model)} for path in paths]
         for path, result in zip(paths, results, strict=True):
             if path in utilities:
                 result["score"] = float(1 / (1 + np.exp(np.clip(utilities[path], -700, 700))))
         return results
 
-    def _paths(self, tasks: list, photos: list[str]) -> list[str]:
-        images = ProjectImages(dict.fromkeys(photos, (0, 0)))
+    def _loaded(self, model: Round) -> ObjectDetector:
+        """Return the model of a round, which is read once."""
+        file = self.project.places.model(model.number)
+        if self._estimator is None or self._estimator[0] != (file, file_state(file)):
+            self._estimator = (file, file_state(file)), model_of(self.project.places, self.project.settings, model)
+        return self._estimator[1]
+
+    def _paths(self, tasks: list, state: State) -> list[str]:
+        images = ProjectImages(dict.fromkeys(state.photos.ids.tolist(), (0, 0)))
         paths = []
         for number, task in enumerate(tasks):
             data = task.get("data") if isinstance(task, dict) else None
@@ -115,12 +126,12 @@ class Backend:
             paths.append(image_of(images, data, f"task {shown(task.get('id', number))}"))
         return paths
 
-    def _utilities(self, paths: list[str]) -> Mapping[str, float]:
+    def _utilities(self, estimator: ObjectDetector, state: State, paths: list[str]) -> Mapping[str, float]:
         """Return how informative the strategy takes images to be, by path."""
         if not paths:
             return {}
-        learner, photos = self.project.learner(), self.project.state().photos_of(paths)
-        strategy = learner.query_strategy
+        learner = learner_of(estimator, self.project.places, self.project.settings, state)
+        photos, strategy = state.photos_of(paths), learner.query_strategy
         if strategy.adapts_by is not None:  # nobody waits for that long
             strategy.set_params(**{strategy.adapts_by: False})
         rows, utilities = strategy(learner, photos.X, n_instances=len(paths))
@@ -138,7 +149,7 @@ class Backend:
             raise DataError(f"{action}: holds no 'task' and 'annotation'; let the webhook send its payload")
         if type(number := annotation.get("id")) is not int or not 0 <= number < 2**63:  # the name of a file
             raise DataError(f"{action}: annotation.id: {shown(number)} is not the number of an annotation")
-        self._paths([task], self.project.state().photos.ids.tolist())  # before anything is written
+        self._paths([task], self.project.state())  # before anything is written
         arrived = self._arrived / f"{number}.json"
         whole = {"id": task.get("id"), "data": task["data"], "annotations": [annotation]}
         write_text(arrived, json.dumps([whole]))
@@ -208,3 +219,7 @@ class Backend:
         training = self._training
         if training is not None:
             training.join()
+
+
+def _named(model: Round | None) -> str:
+    return "no model yet" if model is None else f"round {model.number}"

@@ -5,9 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
+from by_hand import iou, trained
 from scipy.spatial.distance import jensenshannon
 
-from miaod_plugin import ObjectDetector
 from miaod_plugin.data import make_digit_scenes, read_image
 from miaod_plugin.strategies import CALDSampling
 from miaod_plugin.strategies.cald import VIEWS
@@ -18,14 +18,7 @@ START, POOL = DATA.X[:12], DATA.X[12:]
 
 @pytest.fixture(scope="module")
 def detector():
-    settings = {"max_steps": 150, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004, "random_state": 0}
-    return ObjectDetector("retinanet_tiny", DATA.classes, **settings).fit(START, DATA.y[:12])
-
-
-def iou(a, b):
-    width, height = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
-    areas = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
-    return width * height / (sum(areas) - width * height)
+    return trained(DATA, 12, steps=150)
 
 
 def seen_in(detector, image, view):

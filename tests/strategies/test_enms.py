@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from by_hand import trained
 from scipy.stats import entropy as shannon_entropy
 
-from miaod_plugin import ObjectDetector
 from miaod_plugin.data import make_digit_scenes, read_image
 from miaod_plugin.strategies import ENMSSampling
 from miaod_plugin.strategies.enms import prototypes
@@ -16,8 +16,7 @@ START, POOL = DATA.X[:8], DATA.X[8:]
 
 @pytest.fixture(scope="module")
 def detector():
-    settings = {"max_steps": 80, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004, "random_state": 0}
-    return ObjectDetector("retinanet_tiny", DATA.classes, **settings).fit(START, DATA.y[:8])
+    return trained(DATA, 8, steps=80)
 
 
 def cosine(a, b):

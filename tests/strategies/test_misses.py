@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from by_hand import iou, trained
 from scipy.optimize import minimize
 from scipy.stats import entropy as shannon_entropy
 
@@ -18,14 +19,7 @@ START, POOL = DATA.X[:12], DATA.X[12:]
 
 @pytest.fixture(scope="module")
 def detector():
-    settings = {"max_steps": 150, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004, "random_state": 0}
-    return ObjectDetector("retinanet_tiny", DATA.classes, **settings).fit(START, DATA.y[:12])
-
-
-def iou(a, b):
-    width, height = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
-    areas = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
-    return width * height / (sum(areas) - width * height)
+    return trained(DATA, 12, steps=150)
 
 
 def signs_by_hand(boxes, detections):

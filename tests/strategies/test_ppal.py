@@ -5,9 +5,9 @@ from math import exp, log
 
 import numpy as np
 import pytest
+from by_hand import iou, trained
 from scipy.stats import entropy as shannon_entropy
 
-from miaod_plugin import ObjectDetector
 from miaod_plugin.data import make_digit_scenes, make_targets, read_image
 from miaod_plugin.strategies import PPALSampling
 from miaod_plugin.strategies.matching import k_medoids, matching_distances
@@ -18,15 +18,7 @@ START, POOL = DATA.X[:8], DATA.X[8:]
 
 @pytest.fixture(scope="module")
 def detector():
-    settings = {"max_steps": 80, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004, "random_state": 0}
-    return ObjectDetector("retinanet_tiny", DATA.classes, **settings).fit(START, DATA.y[:8])
-
-
-def iou(a, b):
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    areas = [(float(x[2]) - x[0]) * (float(x[3]) - x[1]) for x in (a, b)]
-    return width * height / (sum(areas) - width * height)
+    return trained(DATA, 8, steps=80)
 
 
 def weights_by_hand(detector, X, y):

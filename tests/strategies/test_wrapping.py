@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from by_hand import trained
 from sklearn.base import clone
 
 from miaod_plugin import MIAODDetector, ObjectDetector
@@ -27,8 +28,7 @@ INSIDE = [None, EntropySampling(aggregate="sum"), CoreSetSampling(), RandomSampl
 
 @pytest.fixture(scope="module")
 def detector():
-    settings = {"max_steps": 120, "batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004, "random_state": 0}
-    return ObjectDetector("retinanet_tiny", DATA.classes, **settings).fit(START, DATA.y[:12])
+    return trained(DATA, 12, steps=120)
 
 
 def expected_by_hand(detector):
