@@ -75,3 +75,14 @@ def configure(folder: Path, **settings) -> None:
 
 def paths_of(round_) -> list[str]:
     return [one.path for one in round_.asked()]
+
+
+def imported(project, annotator, paths, out, tool="coco", **options):
+    out.mkdir(exist_ok=True)
+    return project.import_annotations(annotator.answer(tool, paths, out, **options))
+
+
+def content(project) -> dict[str, bytes]:
+    """Return what is known: every file but scratch."""
+    files = (path for path in project.places.folder.rglob("*") if path.is_file() and ".loop" not in path.parts)
+    return {str(path): path.read_bytes() for path in files}

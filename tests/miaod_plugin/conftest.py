@@ -1,9 +1,10 @@
-"""What tests of the commands for a single detector share."""
+"""What tests of the commands for a single detector share, and those of projects."""
 
 import sys
 
 import numpy as np
 import pytest
+from annotators import Annotator
 
 from miaod_plugin import MIAODDetector, ObjectDetector
 from miaod_plugin.cli.app import main
@@ -44,3 +45,13 @@ def miaod(monkeypatch, capsys):
         return status.value.code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def annotator(tmp_path_factory):
+    return Annotator(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture
+def project(annotator, tmp_path):
+    return annotator.project(tmp_path / "project")

@@ -14,16 +14,6 @@ from miaod_plugin.loop import Project
 
 
 @pytest.fixture(scope="module")
-def annotator(tmp_path_factory):
-    return Annotator(tmp_path_factory.mktemp("photographs"))
-
-
-@pytest.fixture
-def project(annotator, tmp_path):
-    return annotator.project(tmp_path / "project")
-
-
-@pytest.fixture(scope="module")
 def played(annotator, tmp_path_factory):
     """A project with a model that finds boxes in anything, a second round half annotated, one unusable, one skipped."""
     folder = tmp_path_factory.mktemp("played")
