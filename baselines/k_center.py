@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from miaod_plugin.errors import DataError
+from .embeddings import checked
 
 CENTERS, ROWS = 4096, 1024  # held against each other at a time: 32 MiB of float64
 TOGETHER = 16  # picks whose products are one
@@ -69,13 +69,11 @@ def centered(pool: np.ndarray, labeled: np.ndarray, device: str | torch.device) 
 
     They are on the device, or on the CPU if they do not fit there.
     """
+    pool, labeled = checked(pool, labeled)
     mean = torch.from_numpy(pool.mean(axis=0, dtype=np.float64).astype(np.float32))
-    rows, centers = (torch.as_tensor(x, dtype=torch.float32) - mean for x in (pool, labeled))
+    rows, centers = (torch.from_numpy(x) - mean for x in (pool, labeled))
     with suppress(torch.OutOfMemoryError):
         rows, centers = rows.to(device), centers.to(device)
-    for name, x in (("pool", rows), ("labeled", centers)):
-        if broken := (~squared_norms(x).isfinite()).nonzero()[:1].tolist():
-            raise DataError(f"{name}: the embedding of image {broken[0][0]} is not finite; fit the detector anew")
     return rows, centers
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from miaod_plugin.baselines.embeddings import checked
 from miaod_plugin.baselines.k_center import squared_norms
-from miaod_plugin.errors import DataError
 
 ROWS, CENTERS = 4096, 512  # held against each other at a time: 16 MiB of float64
 DECIMALS = 10  # of gains; the rest is rounding, and would decide between rows that add the same
@@ -17,7 +17,11 @@ TOGETHER = 64  # gains measured at a time before a pick
 
 
 def greedy_coverage(
-    pool: np.ndarray, labeled: np.ndarray, sigma: float, device: str | torch.device = "cpu"
+    pool: np.ndarray,
+    labeled: np.ndarray,
+    sigma: float,
+    device: str | torch.device = "cpu",
+    weights: np.ndarray | None = None,
 ) -> Iterator[tuple[int, float]]:
     """Yield all rows of `pool`, each with what it adds to the coverage by `labeled` and the rows before it.
 
@@ -33,13 +37,15 @@ def greedy_coverage(
     sigma : float
     device : str or torch.device
         Where to compute.
+    weights : ndarray of float64, (n,), optional
+        What each row counts in place of ``1 / n``.
 
     Raises
     ------
     DataError
-        If a row is not finite.
+        If a row is not finite, or the columns differ.
     """
-    cover, n = KernelCover(pool, labeled, sigma, device), len(pool)
+    cover, n = KernelCover(pool, labeled, sigma, device, weights), len(pool)
     bounds = cover.gains(np.arange(n))
     for _ in range(n):
         measured = np.zeros(n, dtype=bool)
@@ -58,9 +64,19 @@ class KernelCover:
     Parameters as in `greedy_coverage`.
     """
 
-    def __init__(self, pool: np.ndarray, labeled: np.ndarray, sigma: float, device: str | torch.device = "cpu"):
-        self.rows, centers = _finite(pool, "pool", device), _finite(labeled, "labeled", device)
+    def __init__(
+        self,
+        pool: np.ndarray,
+        labeled: np.ndarray,
+        sigma: float,
+        device: str | torch.device = "cpu",
+        weights: np.ndarray | None = None,
+    ):
+        self.rows, centers = (torch.from_numpy(x) for x in checked(pool, labeled))
+        with suppress(torch.OutOfMemoryError):
+            self.rows, centers = self.rows.to(device), centers.to(device)
         self.sigma = sigma
+        self.weights = None if weights is None else torch.from_numpy(weights).to(self.rows.device)
         self.covered = self.rows.new_zeros(len(self.rows), dtype=torch.float64)
         for block in centers.split(CENTERS):
             self._cover(block)
@@ -70,31 +86,42 @@ class KernelCover:
         found = np.zeros(len(candidates))
         for start in range(0, len(candidates), CENTERS):
             some = torch.from_numpy(candidates[start : start + CENTERS]).to(self.rows.device)
-            for rows, covered in zip(self.rows.split(ROWS), self.covered.split(ROWS), strict=True):
-                added = self._kernel(rows, self.rows[some]).sub_(covered[:, None]).clamp_(min=0).sum(dim=0)
-                found[start : start + CENTERS] += added.cpu().numpy()
-        return np.round(found / len(self.rows), DECIMALS)
+            for block in self._blocks():
+                added = self._kernel(self.rows[block], self.rows[some]).sub_(self.covered[block, None]).clamp_(min=0)
+                total = added.sum(dim=0) if self.weights is None else self.weights[block] @ added
+                found[start : start + CENTERS] += total.cpu().numpy()
+        return np.round(found / len(self.rows) if self.weights is None else found, DECIMALS)
 
     def add(self, row: int) -> None:
         """Make a row a centre."""
         self._cover(self.rows[row : row + 1])
 
+    def shares(self, picked: np.ndarray) -> np.ndarray:
+        """Return the coverage that each of some rows gives those that it covers best, ``(k,)`` -> float64 ``(k,)``.
+
+        Centres so far come first: what they cover no worse is theirs.
+        """
+        best, by = self.covered.clone(), torch.full_like(self.covered, -1, dtype=torch.int64)
+        for start in range(0, len(picked), CENTERS):
+            some = self.rows[torch.from_numpy(picked[start : start + CENTERS]).to(self.rows.device)]
+            for block in self._blocks():
+                given, place = self._kernel(self.rows[block], some).max(dim=1)
+                better = given > best[block]
+                best[block] = torch.where(better, given, best[block])
+                by[block] = torch.where(better, start + place, by[block])
+        given, by = best[by >= 0].cpu().numpy(), by[by >= 0].cpu().numpy()
+        return np.bincount(by, given, minlength=len(picked))
+
     def _cover(self, centers: Tensor) -> None:
         if len(centers):
-            for rows, covered in zip(self.rows.split(ROWS), self.covered.split(ROWS), strict=True):
-                torch.maximum(covered, self._kernel(rows, centers).amax(dim=1), out=covered)
+            for block in self._blocks():
+                best = self._kernel(self.rows[block], centers).amax(dim=1)
+                torch.maximum(self.covered[block], best, out=self.covered[block])
+
+    def _blocks(self) -> Iterator[slice]:
+        return (slice(start, start + ROWS) for start in range(0, len(self.rows), ROWS))
 
     def _kernel(self, rows: Tensor, centers: Tensor) -> Tensor:
         rows, centers = (F.normalize(x.double(), dim=1) for x in (rows, centers))  # a block at a time
         squares = squared_norms(rows)[:, None] + squared_norms(centers) - 2 * rows @ centers.T
         return squares.clamp_(min=0).div_(-2 * self.sigma**2).exp_()
-
-
-def _finite(x: np.ndarray, name: str, device: str | torch.device) -> Tensor:
-    """Return rows as float32 on the device, or on the CPU if it has no room, or raise a DataError."""
-    rows = torch.as_tensor(x, dtype=torch.float32)
-    if broken := (~squared_norms(rows).isfinite()).nonzero()[:1].tolist():
-        raise DataError(f"{name}: the embedding of image {broken[0][0]} is not finite; fit the detector anew")
-    with suppress(torch.OutOfMemoryError):
-        rows = rows.to(device)
-    return rows

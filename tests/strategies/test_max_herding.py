@@ -63,6 +63,41 @@ def test_what_is_dense_comes_first_where_core_set_goes_to_the_margin():
     assert next(greedy_coverage(pool, np.zeros((0, 2), np.float32), 0.2))[0] == 1
 
 
+def clusters(n=600):
+    """Return rows of clusters of all sizes, the clusters one after the other."""
+    rng = np.random.default_rng(2)
+    which = np.sort(rng.choice(15, n, p=rng.dirichlet(np.ones(15) / 2)))
+    return (rng.normal(size=(15, 8))[which] + 0.4 * rng.normal(size=(n, 8))).astype(np.float32)
+
+
+def kernel(x, centers, sigma):
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (x.astype(np.float64), centers.astype(np.float64))]
+    return np.exp(-(cdist(*unit) ** 2) / (2 * sigma**2))
+
+
+def test_a_pick_of_a_shard_stands_for_the_rows_that_it_covers_best_by_as_much_as_it_does(monkeypatch):
+    monkeypatch.setattr("miaod_plugin.strategies.coverage.CENTERS", 3)
+    pool, labeled, picked = clusters(80), clusters(80)[::40] + 0.1, np.array([50, 3, 20, 70])
+    given = kernel(pool, pool[picked], 0.5)
+    ours = given.max(axis=1) > kernel(pool, labeled, 0.5).max(axis=1)
+    expected = [given[ours & (given.argmax(axis=1) == k), k].sum() for k in range(4)]
+    np.testing.assert_allclose(KernelCover(pool, labeled, 0.5).shares(picked), expected, rtol=1e-5)
+    assert 0 < ours.sum() < 80 and min(expected) >= 1
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.3])
+def test_two_levels_cover_a_pool_about_as_well_as_one(sigma):
+    pool, strategy = clusters(), MaxHerdingSampling(sigma=sigma)
+    coverage = {
+        name: kernel(pool, pool[[row for row, _ in pairs]], sigma).max(axis=1).mean()
+        for name, pairs in (
+            ("at once", islice(strategy.order(pool, pool[:0]), 15)),
+            ("shards", strategy.of_shards(np.split(pool, 6), pool[:0], 15)),
+        )
+    }
+    assert coverage["shards"] > 0.985 * coverage["at once"]
+
+
 @pytest.fixture(scope="module")
 def detector():
     return ObjectDetector("retinanet_tiny", DATA.classes, max_steps=10, random_state=0).fit(DATA.X[:4], DATA.y[:4])
