@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .committee import Committee
     from .estimator import ObjectDetector
     from .learner import DetectionLearner
     from .miaod_estimator import MIAODDetector
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MIAOD",
+    "Committee",
     "DetectionLearner",
     "LabelSet",
     "MIAODDetector",
@@ -26,6 +28,7 @@ __all__ = [
 # Imported at first use: torch takes seconds to load, which `miaod --help` need not wait for.
 _HOME = {
     "MIAOD": "mil.training",
+    "Committee": "committee",
     "DetectionLearner": "learner",
     "LabelSet": "mil.training",
     "MIAODDetector": "miaod_estimator",

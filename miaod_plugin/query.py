@@ -34,12 +34,15 @@ class QueryStrategy(BaseEstimator):
     # The parameter of the strategy, true or false, that says whether `prepared` may train on the pool.
     adapts_by: ClassVar[str | None] = None
 
+    # How many detectors it compares; those of a `Committee`, if more than one.
+    n_detectors: int = 1
+
     def prepared(self, estimator, X, labeled: Labeled | None):
         """Return the estimator that `query` asks: this one, which does not change, or one that is made from it."""
         return estimator
 
-    def preparing_steps(self, estimator, n_labeled: int) -> int:
-        """Return the optimiser steps that `prepared` takes with an estimator that is fitted to annotated images alone.
+    def preparing_steps(self, estimator, n_labeled: int, n_unlabeled: int = 0) -> int:
+        """Return the optimiser steps that `prepared` takes with an estimator that is fitted to so many images.
 
         The estimator itself need not be fitted: the plan of its training tells.
         """

@@ -4,6 +4,7 @@ from miaod_plugin.baselines import CoreSetSampling, EntropySampling, RandomSampl
 
 from .cald import CALDSampling
 from .class_balanced import ClassBalancedSampling
+from .committee import CommitteeSampling
 from .cost_aware import CostAwareSampling
 from .enms import ENMSSampling
 from .max_herding import MaxHerdingSampling
@@ -14,6 +15,7 @@ from .ppal import PPALSampling
 __all__ = [
     "CALDSampling",
     "ClassBalancedSampling",
+    "CommitteeSampling",
     "CoreSetSampling",
     "CostAwareSampling",
     "ENMSSampling",

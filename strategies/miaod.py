@@ -74,9 +74,11 @@ class MIAODSampling(QueryStrategy):
             return adapted_to(estimator, X, labeled)
         return estimator
 
-    def preparing_steps(self, estimator, n_labeled: int) -> int:
-        """Return the optimiser steps of the adversarial rounds, with as many unlabelled images."""
-        return sum(stage.steps for stage in adversarial_stages(estimator, n_labeled, n_labeled)) if self.adapt else 0
+    def preparing_steps(self, estimator, n_labeled: int, n_unlabeled: int = 0) -> int:
+        """Return the optimiser steps of the adversarial rounds, with as many unlabelled images as labelled ones."""
+        if n_unlabeled or not self.adapt:
+            return 0
+        return sum(stage.steps for stage in adversarial_stages(estimator, n_labeled, n_labeled))
 
     def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return the uncertainty of each image to the estimator as it is, ``(n,)``."""

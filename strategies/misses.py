@@ -45,9 +45,8 @@ class MissesSampling(QueryStrategy):
 
     References
     ----------
-    The regression follows Poisson models of overlooked objects as in ECPAL-EUA; a count of false negatives is also
-    predicted by Nakamura et al., *Active Domain Adaptation with False Negative Prediction for Object Detection*, CVPR
-    2024.
+    A count of false negatives is predicted, by a network of its own, by Nakamura et al., *Active Domain Adaptation with
+    False Negative Prediction for Object Detection*, CVPR 2024; the regression is this package's.
     """
 
     needs_labeled = "targets"

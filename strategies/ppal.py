@@ -25,9 +25,9 @@ class PPALSampling(QueryStrategy):
     k-medoids by `strategies.matching.matching_distances`, which compares the features of detections.
 
     The quality q of a class is the mean over its objects of the largest ``score^xi IoU^(1 - xi)`` of a detection of the
-    class, 0 for an object that is overlooked and for a class without objects. The paper keeps a moving average of it
-    over the positive anchors of training; here the fitted detector is asked once about the annotated images, so that
-    any training will do.
+    class, 0 for an object that is overlooked and for a class without objects. The paper keeps a moving average of it,
+    of momentum 0.99, over the positive anchors of training; here the fitted detector is asked once about the annotated
+    images, so that any training will do.
 
     Parameters
     ----------

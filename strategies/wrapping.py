@@ -28,6 +28,11 @@ class WrappedStrategy(QueryStrategy):
         return self.inner.trained_by
 
     @property
+    def n_detectors(self) -> int:
+        """How many detectors the strategy inside compares."""
+        return self.inner.n_detectors
+
+    @property
     def adapts_by(self) -> str | None:
         """The strategy inside's, as a parameter of this one."""
         return None if self.inner.adapts_by is None else f"strategy__{self.inner.adapts_by}"
@@ -36,9 +41,9 @@ class WrappedStrategy(QueryStrategy):
         """Return what the strategy inside makes of the estimator."""
         return self.inner.prepared(estimator, X, labeled)
 
-    def preparing_steps(self, estimator, n_labeled: int) -> int:
+    def preparing_steps(self, estimator, n_labeled: int, n_unlabeled: int = 0) -> int:
         """Return the optimiser steps that the strategy inside takes for that."""
-        return self.inner.preparing_steps(estimator, n_labeled)
+        return self.inner.preparing_steps(estimator, n_labeled, n_unlabeled)
 
     def _rated(self, estimator, X, labeled) -> tuple[np.ndarray, np.ndarray]:
         """Return the utilities inside, ``(n,)``, and the objects to be expected of each class, ``(n, C)``.

@@ -65,12 +65,11 @@ def training_steps(config: ExperimentConfig, training: str, n_labelled: int) -> 
 
 
 def preparing_steps(config: ExperimentConfig, arm: Arm, n_labelled: int) -> int:
-    """Return the optimiser steps that each query of an arm begins with, on a copy of the detector; mostly none."""
+    """Return the optimiser steps that each query of an arm begins with, on copies of the detector; mostly none."""
     training = training_of(config, arm.training)
-    if training.uses_unlabeled:
-        return 0
     planned = _shared(config) | {"training": training, "max_steps": optimiser_steps(config, n_labelled)}
-    return make_strategy(config, arm, 0).preparing_steps(ObjectDetector(**planned), n_labelled)
+    n_unlabelled = n_labelled if training.uses_unlabeled else 0
+    return make_strategy(config, arm, 0).preparing_steps(ObjectDetector(**planned), n_labelled, n_unlabelled)
 
 
 def make_estimator(

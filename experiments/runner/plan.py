@@ -13,6 +13,7 @@ import torch
 from rich.console import Console, Group
 from rich.table import Table
 
+from miaod_plugin.committee import Committee
 from miaod_plugin.data import image_size, make_targets
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.progress import duration
@@ -205,8 +206,11 @@ def measure(config: ExperimentConfig, pool: Pool) -> Speed:
             detect[training] = _seconds(estimator.predict, few) / len(few)
             for arm in config.arms:
                 if arm.training == training:
-                    ask = partial(make_strategy(config, arm, 0).select, labeled=(few[:1], y[:1]))
-                    query[arm.name] = _seconds(ask, estimator, few, 1) / len(few)
+                    strategy = make_strategy(config, arm, 0)
+                    n_detectors = strategy.n_detectors
+                    asked = Committee([estimator] * n_detectors) if n_detectors > 1 else estimator
+                    ask = partial(strategy.select, labeled=(few[:1], y[:1]))
+                    query[arm.name] = _seconds(ask, asked, few, 1) / len(few)
     return Speed(step, detect, query, measured)
 
 

@@ -11,6 +11,15 @@ import typer
 Checkpoint = Annotated[
     Path, typer.Option("--checkpoint", "-c", help="A detector that `train`, a run or `save` wrote.", show_default=False)
 ]
+Checkpoints = Annotated[
+    list[Path],
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        help="A detector that `train`, a run or `save` wrote; several for a committee.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU if there is one.")]
 OnError = Annotated[
     Literal["stop", "skip"], typer.Option("--on-error", help="What to do about images that cannot be read.")

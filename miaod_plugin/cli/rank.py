@@ -8,7 +8,7 @@ import typer
 
 from ..errors import ConfigError
 from .parts import (
-    Checkpoint,
+    Checkpoints,
     Device,
     OnError,
     Orientation,
@@ -21,11 +21,12 @@ from .parts import (
 
 if TYPE_CHECKING:
     from ..labeled import Labeled
+    from ..query import QueryStrategy
 
 
 def rank(
     folder: Annotated[Path, typer.Argument(help="Folder of images without annotation.", show_default=False)],
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoints,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images to pick.")] = 100,
     strategy: Annotated[str, typer.Option(help="A registered query strategy, or skactiveml:NAME.")] = "miaod",
     labelled: Annotated[
@@ -53,19 +54,20 @@ def rank(
     from ..files import write_text
     from ..ranking.found import as_coco, as_csv, as_json
     from ..ranking.patient import BrokenImages, PatientDetector
-    from ..ranking.ranking import rank_images, ranking_key
+    from ..ranking.ranking import rank_images, ranking_key, rows_key
     from ..ranking.row_file import RowFile
     from ..registry import STRATEGIES, find
 
     query_strategy = find(STRATEGIES, strategy)(random_state=seed)
-    estimator = load_detector(checkpoint, device)
+    estimator = _asked(checkpoint, device, query_strategy, strategy)
     annotated = _annotated(labelled, annotations, estimator.classes_.tolist())
     if annotated is None and query_strategy.needs_labeled:
         raise ConfigError(f"--strategy {strategy} starts from the annotated images; give their folder with --labelled")
     if query_strategy.needs_labeled == "targets" and annotated.y is None:
         raise ConfigError(f"--strategy {strategy} learns from annotated boxes; give their COCO file with --annotations")
     pool = load_folder(folder)
-    rows = RowFile(out.with_name(f"{out.name}.partial"), ranking_key(checkpoint, query_strategy))
+    others = [rows_key(other) for other in checkpoint[1:]]
+    rows = RowFile(out.with_name(f"{out.name}.partial"), ranking_key(checkpoint[0], query_strategy, others=others))
     left_out = set()
 
     def leave_out(error: BrokenImages) -> None:
@@ -90,6 +92,22 @@ def rank(
         write_text(out, (as_json if kind == "json" else as_coco)(ranked, estimator.classes_.tolist(), threshold))
     rows.remove()
     print(f"{out}: the {len(ranked)} images of {len(set(pool.X.tolist()) - left_out)} to annotate next, by {strategy}")
+
+
+def _asked(checkpoints: list[Path], device: str, strategy: "QueryStrategy", name: str):
+    """Return the detector of one file, or for a strategy that compares detectors the committee of several."""
+    from ..committee import Committee
+
+    if strategy.n_detectors > 1 and len(checkpoints) < 2:
+        raise ConfigError(f"--strategy {name} compares detectors; give --checkpoint for each of them, two at least")
+    if strategy.n_detectors == 1 and len(checkpoints) > 1:
+        raise ConfigError(f"--checkpoint: {len(checkpoints)} detectors, but --strategy {name} asks one; give one")
+    detectors = [load_detector(checkpoint, device) for checkpoint in checkpoints]
+    if len(detectors) == 1:
+        return detectors[0]
+    committee = Committee(detectors)
+    committee.check()
+    return committee
 
 
 def _annotated(folder: Path | None, boxes: Path | None, classes: list[str]) -> "Labeled | None":

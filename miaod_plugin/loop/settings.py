@@ -161,8 +161,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _strategy_reads(self) -> "Settings":
+        strategy = self.make_strategy()
+        if strategy.n_detectors > 1:
+            raise WrongKeyError("strategy.name", f"{self.strategy.name!r} compares detectors; a project trains one")
         try:
-            self.make_strategy().check_training(self.training.make())
+            strategy.check_training(self.training.make())
         except ConfigError as error:
             raise WrongKeyError("strategy.name", str(error)) from None
         return self

@@ -45,14 +45,24 @@ class PatientDetector:
         Where rows are kept; saved now and then, and whenever a pass ends, by Ctrl-C too.
     on_progress : callable
         Called with how many images of a pass are done and how many there are; first with those done before.
+    name : str
+        What tells its rows from those of other detectors in the file.
     """
 
-    def __init__(self, estimator: ObjectDetector, rows: RowFile, on_progress: Callable[[int, int], None]):
-        self.estimator, self.rows, self.on_progress = estimator, rows, on_progress
+    def __init__(
+        self, estimator: ObjectDetector, rows: RowFile, on_progress: Callable[[int, int], None], name: str = ""
+    ):
+        self.estimator, self.rows, self.on_progress, self.name = estimator, rows, on_progress, name
         self._passes = 0
 
     def __getattr__(self, name: str):
         return getattr(self.estimator, name)
+
+    @property
+    def members(self) -> list["PatientDetector"]:
+        """Stand-ins for the members of a `Committee`, at the begin of a query; other detectors have none."""
+        members = enumerate(self.estimator.members)
+        return [PatientDetector(one, self.rows, self.on_progress, f"member {k} ") for k, one in members]
 
     def begin(self) -> None:
         """Expect a query from its first pass on: rows are told apart by which pass of a query they come from."""
@@ -76,7 +86,7 @@ class PatientDetector:
         """
         X, y = (check_images(X), None) if y is None else check_annotated_images(X, y)
         images = [image_identity(path) for path in X]
-        questions = {name: f"{self._passes} {name} {_place(reducer)}" for name, reducer in reducers.items()}
+        questions = {name: f"{self.name}{self._passes} {name} {_place(reducer)}" for name, reducer in reducers.items()}
         self._passes += 1
         known = set.intersection(*(set(self.rows.rows(question).of) for question in questions.values()))
         new = [k for k, image in enumerate(images) if image not in known]

@@ -1,4 +1,4 @@
-"""An arm whose queries first run MI-AOD's adversarial rounds: training supervised, selection fully MI-AOD's."""
+"""Arms whose queries train first: MI-AOD's adversarial rounds on a copy of the model, or the others of a committee."""
 
 import csv
 import io
@@ -8,6 +8,8 @@ import pytest
 from rich.console import Console
 from tiny_experiment import run_tiny, write_experiment
 
+from miaod_plugin import Committee
+from miaod_plugin.experiments.config.sampling import random_state
 from miaod_plugin.experiments.config.schema import load_config
 from miaod_plugin.experiments.config.trainings import load_estimator
 from miaod_plugin.experiments.report.diagnosis import diagnose
@@ -16,11 +18,12 @@ from miaod_plugin.experiments.store.datasets import load_data
 from miaod_plugin.experiments.store.layout import Cell, Run
 from miaod_plugin.experiments.store.stored import read_json, read_lines
 from miaod_plugin.mil.adapting import adapted_to
-from miaod_plugin.strategies import MIAODSampling
+from miaod_plugin.strategies import CommitteeSampling, MIAODSampling
 
 ARMS = [
     {"training": "label_set", "strategy": "miaod", "options": {"adapt": True}, "name": "adapted"},
     {"training": "label_set", "strategy": "miaod", "name": "as-it-is"},
+    {"training": "label_set", "strategy": "committee", "options": {"members": 2}, "name": "committee"},
 ]
 TRAININGS = {"label_set": {"label_epochs": 3, "rounds": 1}}
 CHANGES = {"trainings": TRAININGS, "arms": ARMS, "seeds": [0], "budgets": [4, 7, 9], "jobs": 1}
@@ -55,6 +58,24 @@ def test_an_arm_that_adapts_picks_what_a_copy_of_its_model_picks_after_the_adver
         assert [float(row["utility"]) for row in selected] == pytest.approx(utilities.tolist())
 
 
+def test_an_arm_picks_by_a_committee_of_its_model_and_one_trained_alike_with_another_seed(adapting):
+    run, train = adapting
+    folder = run.folder(cell_of(run, "committee", 0))
+    labelled = [train.ids.tolist().index(name) for name in read_lines(folder / "labelled.txt")]
+    pool = np.setdiff1d(np.arange(len(train)), labelled)
+    estimator = load_estimator(run.config, folder / "model.safetensors")
+    strategy = CommitteeSampling(members=2, random_state=random_state(0, "query", 0))
+    known = train.X[labelled], train.y[labelled]
+    members = strategy.prepared(estimator, train.X[pool], known).members
+    assert [member.max_steps for member in members] == [estimator.max_steps] * 2
+    assert members[0].random_state != members[1].random_state
+    expected, utilities = strategy.select(Committee(members), train.X[pool], 3)
+    with open(folder / "selected.csv", newline="") as file:
+        selected = list(csv.DictReader(file))
+    assert [row["id"] for row in selected] == train.ids[pool[expected]].tolist()
+    assert [float(row["utility"]) for row in selected] == pytest.approx(utilities.tolist())
+
+
 def test_arms_that_adapt_or_not_share_the_first_model_and_differ_in_what_they_pick(adapting):
     run, _ = adapting
     folders = [run.folder(cell_of(run, arm, 0)) for arm in ("adapted", "as-it-is")]
@@ -66,7 +87,7 @@ def test_arms_that_adapt_or_not_share_the_first_model_and_differ_in_what_they_pi
 
 def test_diagnose_asks_a_strategy_that_adapts_after_its_adversarial_rounds(adapting):
     rows = list(diagnose(*adapting, arms=["as-it-is"]))
-    assert [row["strategy"] for row in rows] == ["miaod {'adapt': True}", "miaod"]
+    assert [row["strategy"] for row in rows] == ["miaod {'adapt': True}", "miaod", "committee {'members': 2}"]
     assert rows[0]["loss"] != rows[1]["loss"]
     assert {row["cycle"] for row in rows} == {1}, "the last one that ends in a query"
 
@@ -79,4 +100,5 @@ def test_the_plan_counts_the_optimiser_steps_of_queries(tmp_path):
     # stage, which is 6 of 20 passes: label-set training, 4 of min, 4 of max, 6 of label-set training
     adapting = (12 - round(12 * 6 / 20)) + (24 - round(24 * 6 / 20))
     assert any(line.startswith(f"optimiser steps in queries, adapted {adapting} ") for line in lines)
+    assert any(line.startswith(f"optimiser steps in queries, committee {12 + 24} ") for line in lines)
     assert not any(line.startswith("optimiser steps in queries, as-it-is") for line in lines)

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from miaod_plugin.data import load_coco
+from miaod_plugin import Committee, ObjectDetector
+from miaod_plugin.data import load_coco, load_folder
+from miaod_plugin.strategies import CommitteeSampling
 
 SIDES = ("width", "height")
 
@@ -27,6 +29,23 @@ def test_rank_writes_the_most_informative_images_first(checkpoints, folder, tmp_
     assert np.all(np.diff([float(row["uncertainty"]) for row in rows]) <= 0)
     assert all(float(row["expected_boxes"]) >= 0 for row in rows)
     assert [path.name for path in tmp_path.glob("rank*")] == ["rank.csv"], "nothing is left of what was kept"
+
+
+def test_a_committee_of_several_files_ranks_by_their_disagreement(checkpoints, folder, tmp_path, miaod):
+    files = [checkpoints / f"{name}.safetensors" for name in ("miaod", "supervised")]
+    arguments = ["rank", folder, "--strategy", "committee", "-c", files[0], "--out", tmp_path / "rank.csv"]
+    (folder / "broken.jpg").write_bytes(b"no image")
+    assert miaod(*arguments, "-c", files[1], "--on-error", "skip")[0] == 0
+    rows, pool = ranked(tmp_path / "rank.csv"), load_folder(folder)
+    pool = pool.subset(pool.ids != "broken.jpg")
+    committee = Committee([ObjectDetector.load(file) for file in files])
+    indices, utilities = CommitteeSampling().query(committee, pool.X, 3)
+    assert [row["path"] for row in rows] == pool.ids[indices].tolist() and utilities.min() > 0
+    assert [float(row["uncertainty"]) for row in rows] == pytest.approx(utilities.tolist(), rel=1e-5)
+    status, _, errors = miaod(*arguments)
+    assert status == 2 and "--strategy committee compares detectors; give --checkpoint for each" in errors
+    status, _, errors = miaod("rank", folder, "-c", files[0], "-c", files[1], "--strategy", "entropy")
+    assert status == 2 and "--checkpoint: 2 detectors, but --strategy entropy asks one" in errors
 
 
 @pytest.mark.parametrize("strategy", ["miaod", "random", "coreset"])

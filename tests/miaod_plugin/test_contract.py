@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 from tiny_detectors import TINY_OPTIONS, show_everything
 
-from miaod_plugin import MIAODDetector, ObjectDetector
+from miaod_plugin import Committee, MIAODDetector, ObjectDetector
 from miaod_plugin.data import make_digit_scenes, make_targets
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.registry import DETECTORS, STRATEGIES, find, registered
@@ -41,6 +41,13 @@ def forget():
     _fitted.clear()
 
 
+def asked(strategy, name):
+    """Return what a strategy is asked about: a detector, or a committee of it and one that was trained supervised."""
+    if strategy.n_detectors == 1:
+        return fitted(name)
+    return Committee([fitted(name), fitted(name, ObjectDetector)])
+
+
 def seen(estimator):
     """Return the logits and all boxes of three images, whatever their score."""
     reducers = {
@@ -63,7 +70,7 @@ class TestEveryStrategyOnEveryDetector:
         pool = DATA.X[4:]
         for n_instances in (1, 2, len(pool)):
             strategy = find(STRATEGIES, strategy_name)(random_state=0)
-            indices, utilities = strategy.query(fitted(detector_name), pool, n_instances)
+            indices, utilities = strategy.query(asked(strategy, detector_name), pool, n_instances)
             assert indices.shape == utilities.shape == (n_instances,)
             assert len(set(indices.tolist())) == n_instances and set(indices) <= set(range(len(pool)))
             assert np.isfinite(utilities).all() and (np.diff(utilities) <= 0).all()
@@ -71,8 +78,8 @@ class TestEveryStrategyOnEveryDetector:
     def test_has_the_same_answer_to_the_same_question_and_leaves_everything_as_it_was(
         self, strategy_name, detector_name
     ):
-        estimator, pool = fitted(detector_name), DATA.X[4:].copy()
-        strategy = find(STRATEGIES, strategy_name)(random_state=3)
+        strategy, pool = find(STRATEGIES, strategy_name)(random_state=3), DATA.X[4:].copy()
+        estimator = asked(strategy, detector_name)
         parameters, weights = copy.deepcopy(strategy.get_params()), copy.deepcopy(estimator.network_.state_dict())
         np.random.seed(1)  # noqa: NPY002 (the global state is what is tested)
         torch.manual_seed(1)
@@ -87,14 +94,16 @@ class TestEveryStrategyOnEveryDetector:
 
     def test_rates_every_image_of_the_pool(self, strategy_name, detector_name):
         strategy = find(STRATEGIES, strategy_name)(random_state=0)
-        utilities = strategy.utilities(fitted(detector_name), DATA.X[4:])
+        utilities = strategy.utilities(asked(strategy, detector_name), DATA.X[4:])
         assert utilities.shape == (6,) and np.isfinite(utilities).all()
 
     def test_answers_alike_whether_it_is_told_the_annotated_images_or_knows_them(self, strategy_name, detector_name):
-        estimator, pool = fitted(detector_name), DATA.X[4:]
-        strategy = find(STRATEGIES, strategy_name)(random_state=0)
-        loaded = copy.copy(estimator)  # a loaded detector does not know what it learned from
-        del loaded.X_labeled_, loaded.y_labeled_
+        strategy, pool = find(STRATEGIES, strategy_name)(random_state=0), DATA.X[4:]
+        estimator = asked(strategy, detector_name)
+        several = strategy.n_detectors > 1
+        loaded = Committee([copy.copy(member) for member in estimator]) if several else copy.copy(estimator)
+        for detector in loaded if several else [loaded]:
+            del detector.X_labeled_, detector.y_labeled_  # a loaded detector does not know what it learned from
         labeled = (DATA.X[:4], DATA.y[:4])
         expected = strategy.query(estimator, pool, 3)
         if strategy.needs_labeled == "targets":

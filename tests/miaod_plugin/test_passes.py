@@ -1,13 +1,13 @@
 """What a pass over images costs: nothing is computed that no reducer reads, and a pool is passed over once a query."""
 
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
 from tiny_detectors import ONE_OF_EACH_FAMILY, TINY_OPTIONS
 
-from miaod_plugin import DetectionLearner, MIAODDetector
+from miaod_plugin import Committee, DetectionLearner, MIAODDetector
 from miaod_plugin.data import make_digit_scenes, read_image
 from miaod_plugin.registry import STRATEGIES, find, registered
 
@@ -83,6 +83,7 @@ COSTS = {
     "coreset": (len(POOL) + len(START), 0),
     "max_herding": (len(POOL) + len(START), 0),
     "enms": (len(POOL), 3),
+    "committee": (3 * len(POOL), 3 * 3),  # members
     "misses": (len(START) + len(POOL), 2 + 3),
     "cald": (5 * len(POOL), 5 * 3),  # views
     "cost_aware": (len(POOL), 3),
@@ -94,7 +95,11 @@ COSTS = {
 @pytest.mark.parametrize("name", registered(STRATEGIES))
 def test_a_query_costs_no_more_passes_than_its_strategy_is_said_to_take(name):
     strategy = find(STRATEGIES, name)(random_state=0)
-    learner = DetectionLearner(new(), strategy, START, DATA.y[:4], unlabeled=POOL)
-    with calls_of(learner.estimator) as calls:
+    detectors = [new() for _ in range(strategy.n_detectors)]
+    estimator = Committee(detectors) if len(detectors) > 1 else detectors[0]
+    learner = DetectionLearner(estimator, strategy, START, DATA.y[:4], unlabeled=POOL)
+    with ExitStack() as stack:
+        of_each = [stack.enter_context(calls_of(detector)) for detector in detectors]
         learner.query(POOL, n_instances=3)
+        calls = sum(of_each, Counter())
     assert (calls["images"], calls["detections"]) == COSTS[name]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from miaod_plugin import DetectionLearner, MIAODDetector, ObjectDetector
+from miaod_plugin import Committee, DetectionLearner, MIAODDetector, ObjectDetector
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.errors import ConfigError, MiaodError
 from miaod_plugin.registry import STRATEGIES, find, registered
@@ -43,9 +43,10 @@ def detector():
 
 @pytest.fixture(params=NAMES)
 def strategy(request, detector):
-    """Each of our strategies as one of scikit-activeml's, asking a fitted detector."""
+    """Each of our strategies as one of scikit-activeml's, asking a fitted detector, or two."""
     ours = find(STRATEGIES, request.param)(random_state=1)
-    return DetectionQueryStrategy(ours, detector, fit_estimator=False, random_state=42)
+    asked = detector if ours.n_detectors == 1 else Committee([detector, detector])
+    return DetectionQueryStrategy(ours, asked, fit_estimator=False, random_state=42)
 
 
 def test_only_images_without_annotation_are_rated_and_chosen(strategy):

@@ -3,9 +3,9 @@
 from miaod_plugin import ObjectDetector
 
 
-def trained(data, count, steps):
+def trained(data, count, steps, seed=0):
     """Return a tiny detector that finds something, trained on the first images."""
-    recipe = {"batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004, "random_state": 0}
+    recipe = {"batch_size": 4, "optimizer": "adamw", "learning_rate": 0.004, "random_state": seed}
     detector = ObjectDetector("retinanet_tiny", data.classes, max_steps=steps, **recipe)
     return detector.fit(data.X[:count], data.y[:count])
 
