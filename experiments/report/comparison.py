@@ -1,16 +1,16 @@
 """The numbers behind a report: the rows of a run, or of several, seen through `statistics.py`."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
-from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, did_you_mean
 
-from ..store.layout import Cell, Run, begun_with
-from ..store.records import Record, survey
+from ..store.layout import Cell, Run
+from ..store.records import survey
 from . import statistics
+from .classes import LEAST_BOXES, class_mean, frequent_classes
 from .results import collect, full_supervision, score_name
 from .savings import labels_saved
 
@@ -24,15 +24,16 @@ class Comparison:
     Attributes
     ----------
     rows : list of dict
-        As `results.collect` returns them.
+        As `results.collect` returns them, with ``frequent``, the mean over the classes with enough test boxes, where
+        that leaves any out, and ``cost``, where annotating has a price.
     score : str
-        The column that is compared, ``ap50`` or ``ap``.
+        The column that is compared: ``ap50``, ``ap`` or ``frequent``.
     reference : str
         The arm that the others are compared with.
     full : dict
         The score of full supervision over seeds, see `statistics.describe`; its mean is ``None`` without one.
     x : str
-        The column that the budgets count: ``images``, ``boxes`` or ``spent`` (seconds).
+        The column that scores are drawn against; that of the budgets is ``images``, ``boxes`` or ``spent`` (seconds).
     """
 
     rows: list[dict]
@@ -113,6 +114,44 @@ class Comparison:
             table[row["arm"]].append(row)
         return table
 
+    def measures(self) -> list["Comparison"]:
+        """Return the comparison by each score, against what the budgets count and against boxes."""
+        scores = [self.score, *(["frequent"] if any("frequent" in row for row in self.rows) else [])]
+        return [replace(self, score=score, x=x) for score in scores for x in dict.fromkeys([self.x, "boxes"])]
+
+    def before_selection(self) -> dict[str, dict]:
+        """Return for each training what its first model scores, described, before any strategy was asked.
+
+        ``difference``: to the reference's training, see `statistics.paired_difference`, with ``p_holm`` over the
+        others.
+        """
+        rows = [row | {"arm": row["training"]} for row in self.rows if row["cycle"] == self.cycles[0]]
+        scores = {
+            training: {seed: score for seed, cycles in seeds.items() for _, score in cycles.values()}
+            for training, seeds in statistics.curves_of(rows, self.score, self.x).items()
+        }
+        usual = next(row["training"] for row in self.rows if row["arm"] == self.reference)
+        table = {name: statistics.describe(own.values()) | {"difference": None} for name, own in scores.items()}
+        others = [name for name in scores if name != usual]
+        differences = [statistics.paired_difference(scores[name], scores[usual]) for name in others]
+        corrected = statistics.holm([difference["p_value"] for difference in differences])
+        for name, difference, p in zip(others, differences, corrected, strict=True):
+            table[name]["difference"] = difference | {"p_holm": p}
+        return table
+
+    def selections(self) -> list["Comparison"]:
+        """Return a comparison of the arms of each training with its own random one, where that is not the reference.
+
+        Their models learn alike, so that what differs is selection alone.
+        """
+        found = []
+        for training in dict.fromkeys(row["training"] for row in self.rows):
+            rows = [row for row in self.rows if row["training"] == training]
+            random = next((row["arm"] for row in rows if row["strategy"] == "random"), self.reference)
+            if random != self.reference and any(row["arm"] != random for row in rows):
+                found.append(replace(self, rows=rows, reference=random))
+        return found
+
     def saved(self, x: str) -> dict[str, dict]:
         """Return how many labels each arm needs for the reference's last score, see `savings.labels_saved`."""
         return labels_saved(self.rows, self.reference, self.score, x)
@@ -135,8 +174,21 @@ class Comparison:
         return costs
 
 
-def compare(run: Run, reference: str | None = None) -> Comparison:
+def compare(
+    run: Run,
+    reference: str | None = None,
+    test_boxes: Mapping[str, int] | None = None,
+    least_boxes: int = LEAST_BOXES,
+    prices: tuple[float, float] | None = None,
+) -> Comparison:
     """Return the comparison of a run's arms.
+
+    Parameters
+    ----------
+    test_boxes : mapping of str to int, optional
+        The boxes of each class in the test images, if they are known; classes with fewer than `least_boxes` are rare.
+    prices : (float, float), optional
+        What annotating costs: an image, and each box in it.
 
     Raises
     ------
@@ -150,10 +202,16 @@ def compare(run: Run, reference: str | None = None) -> Comparison:
     if reference is not None and reference not in arms:
         raise ConfigError(f"{run.root}: --reference: there is no arm {reference!r}{did_you_mean(reference, arms)}")
     usual = (row["arm"] for row in rows if (row["training"], row["strategy"]) == DEFAULT_REFERENCE)
-    score = score_name(run)
+    if names := frequent_classes(test_boxes or {}, least_boxes):
+        records = survey(run).records
+        cells = [Cell(row["seed"], row["cycle"], row["training"], row["arm"]) for row in rows]
+        scores = [records[cell].metrics["per_class"] for cell in cells]
+        rows = [row | {"frequent": class_mean(own, names)} for row, own in zip(rows, scores, strict=True)]
+    if prices is not None:
+        rows = [row | {"cost": prices[0] * row["images"] + prices[1] * row["boxes"]} for row in rows]
     full = statistics.describe([*full_supervision(run).values()])
     counted = {"images": "images", "boxes": "boxes", "seconds": "spent"}[run.config.budget.unit]
-    return Comparison(rows, score, reference or next(usual, arms[0]), full, counted)
+    return Comparison(rows, score_name(run), reference or next(usual, arms[0]), full, counted)
 
 
 def compare_runs(comparisons: dict[str, Comparison], reference: str) -> Comparison:
@@ -163,89 +221,3 @@ def compare_runs(comparisons: dict[str, Comparison], reference: str) -> Comparis
     shared = all(one.full == first.full for one in comparisons.values())
     full = first.full if shared else statistics.describe([])
     return Comparison(rows, first.score, reference, full, first.x)
-
-
-def per_class(run: Run, arms: Iterable[str]) -> dict[str, dict[str, float | None]]:
-    """Return class -> arm -> AP at the arm's last budget that all its seeds have, mean over the seeds that have one."""
-    table: dict[str, dict[str, float | None]] = {}
-    records = survey(run).records
-    for arm in arms:
-        curves = [of_seed for seed in run.config.seeds if (of_seed := _records(run, records, arm, seed))]
-        of_seeds = [of_seed[min(map(len, curves)) - 1].metrics["per_class"] for of_seed in curves]
-        for name in of_seeds[0]:
-            values = [scores[name] for scores in of_seeds if scores.get(name) is not None]
-            table.setdefault(name, {})[arm] = fmean(values) if values else None
-    return table
-
-
-def overlap(run: Run, arms: list[str]) -> dict | None:
-    """Return the Jaccard overlap of what each two arms selected up to the last cycle they all have, mean over seeds.
-
-    Returns
-    -------
-    dict or None
-        ``cycle``; ``pairs`` ``{(arm, other): jaccard}``, both ways round; ``chance``, what two random selections of
-        this size from this pool are expected to share (the ratio of expectations). ``None`` with fewer than two arms,
-        or before anything was selected.
-    """
-    shared: dict[tuple[str, str], list[float]] = {}
-    chance, cycle, records = [], None, survey(run).records
-    for seed in run.config.seeds:
-        labelled = {}
-        for arm in arms:
-            labelled[arm] = [record.labelled for record in _records(run, records, arm, seed)]
-        n_cycles = min(map(len, labelled.values()))
-        if n_cycles < 2 or len(labelled) < 2:
-            continue
-        initial = next(iter(labelled.values()))[0]
-        table = [row for row in statistics.overlap(labelled, initial) if row["cycle"] == n_cycles - 1]
-        table = [row for row in table if row["jaccard"] is not None]
-        if not table:
-            continue  # the initial set reached this budget
-        for row in table:
-            for pair in ((row["arm"], row["other"]), (row["other"], row["arm"])):
-                shared.setdefault(pair, []).append(row["jaccard"])
-        cycle = n_cycles - 1 if cycle is None else min(cycle, n_cycles - 1)
-        share = fmean(len(of_arm[n_cycles - 1]) - len(initial) for of_arm in labelled.values())
-        share /= begun_with(run)["train"]["images"] - len(initial)
-        chance.append(share / (2 - share))
-    if not shared:
-        return None
-    return {"cycle": cycle, "pairs": {pair: fmean(values) for pair, values in shared.items()}, "chance": fmean(chance)}
-
-
-def class_balance(run: Run, arms: list[str], train: DetectionData) -> dict:
-    """Compare the classes of what each arm has selected in all its cycles with those of the pool, mean over seeds.
-
-    Returns
-    -------
-    dict
-        ``pool``, the counts of the training part; ``arms`` ``{arm: {"counts", "kl"}}``, boxes selected per class and
-        the KL divergence to the pool in nats; ``top``, the largest share of any class in any of them. The initial set
-        is not selected by anybody and does not count.
-    """
-    row_of = {name: row for row, name in enumerate(train.ids.tolist())}
-    n_classes = len(train.classes)
-    pool = statistics.class_counts(train.y, n_classes)
-    balance, records = {}, survey(run).records
-    for arm in arms:
-        counts, divergences = [], []
-        for seed in run.config.seeds:
-            picked = [one["id"] for record in _records(run, records, arm, seed) for one in record.selected or ()]
-            if picked:
-                counts.append(statistics.class_counts(train.y[[row_of[name] for name in picked]], n_classes))
-                divergences.append(statistics.class_balance(counts[-1], pool)["kl"])
-        if counts:
-            balance[arm] = {
-                "counts": [fmean(of_seeds) for of_seeds in zip(*counts, strict=True)],
-                "kl": fmean(divergences),
-            }
-    everything = [pool, *(one["counts"] for one in balance.values())]
-    top = max(count / (sum(counts) or 1) for counts in everything for count in counts)
-    return {"pool": pool, "arms": balance, "top": top or 1.0}
-
-
-def _records(run: Run, records: dict[Cell, Record], arm: str, seed: int) -> list[Record]:
-    """Return the records of an arm and seed by cycle, up to the first that does not count."""
-    cells = [Cell(seed, cycle, run.trainings[arm], arm) for cycle in range(len(run.config.budgets))]
-    return [records[cell] for cell in cells if cell in records]

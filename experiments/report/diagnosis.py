@@ -23,7 +23,7 @@ from miaod_plugin.query import QueryStrategy
 
 from ..config.sampling import random_state
 from ..config.trainings import load_estimator, make_strategy, training_of
-from ..store.datasets import training_part
+from ..store.datasets import stored_parts
 from ..store.layout import Cell, Run, open_run
 from ..store.records import model_path, undamaged
 from ..store.stored import write_rows
@@ -36,7 +36,7 @@ def write_diagnosis(
 ) -> tuple[list[dict], Path]:
     """Write ``diagnosis.csv`` into the folder of a run, and return its rows and its path; see `diagnose`."""
     run = open_run(root)
-    train = training_part(run)
+    train, _ = stored_parts(run)
     rows = list(diagnose(run, train, cycle, arms))
     if not rows:
         raise ConfigError(

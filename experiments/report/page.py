@@ -6,35 +6,33 @@ from pathlib import Path
 
 import yaml
 
+from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.errors import ConfigError, DataError
 from miaod_plugin.files import write_text
 from miaod_plugin.pages import charts
 from miaod_plugin.pages.page import template_environment
-from miaod_plugin.settings.stopping import StopWhen
 
-from ..store.datasets import training_part
+from ..store.datasets import stored_parts
 from ..store.environment import environments
 from ..store.layout import Run, begun_with, open_run
 from ..store.records import undamaged, unfinished
 from ..store.stored import write_rows
-from . import statistics
-from .comparison import Comparison, class_balance, compare, compare_runs, overlap, per_class
+from . import figures, statistics, tables
+from .classes import LEAST_BOXES, boxes_by_class, class_mean, frequent_classes, per_class
+from .comparison import Comparison, compare, compare_runs
 from .pictures import MIN_SCORE, heatmaps, selections
 from .plots import draw_curves
 from .results import collect
-from .stops import Stops, mean_stop, stops_of
-from .tables import best, breakable, interval, markdown_table, p_value, percent, points, saving, seeds, signed
-
-WIDTHS = {"wide": 720, "narrow": 360}  # a chart is drawn for a desktop and for a phone; the page shows one
-UNITS = {"images": "images", "boxes": "boxes", "spent": "s"}
-X_LABELS = {"images": "Labelled images", "boxes": "Labelled boxes", "spent": "Annotation time (seconds)"}
+from .selection import boxes_per_image, class_balance, overlap
 
 
 def write_report(
     folders: Sequence[str | Path],
     out: str | Path | None = None,
     reference: str | None = None,
-    train=None,
+    parts: tuple[DetectionData, DetectionData] | None = None,
+    least_boxes: int = LEAST_BOXES,
+    prices: tuple[float, float] | None = None,
 ) -> Path:
     """Write ``report.html``, and beside it curves.png, curves.svg and results.md; for several runs results.csv too.
 
@@ -46,8 +44,12 @@ def write_report(
         The page to write; by default ``report.html`` in the run's folder, or beside several runs.
     reference : str, optional
         The arm that differences are taken to; by default supervised training with random selection if there is one.
-    train : DetectionData, optional
-        The training part of the only run, if it is at hand. It is loaded otherwise.
+    parts : (DetectionData, DetectionData), optional
+        The training and the test part of the only run, if they are at hand. They are loaded otherwise.
+    least_boxes : int, default=50
+        Classes with fewer boxes in the test images are left out of a second mean.
+    prices : (float, float), optional
+        What annotating costs: an image, and each box in it.
 
     Returns
     -------
@@ -63,26 +65,21 @@ def write_report(
     for run in runs:
         undamaged(run)  # says what is left out
     names = _distinct_names(runs)
-    compared = {name: compare(run, reference) for name, run in zip(names, runs, strict=True)}
     root = runs[0].root if len(runs) == 1 else runs[0].root.parent
     page = Path(out) if out is not None else root / "report.html"
 
-    sections = [_section(run, name, compared[name], train) for name, run in zip(names, runs, strict=True)]
-    environment = template_environment(Path(__file__).parent / "templates")
-    environment.filters |= {"percent": percent, "points": points, "signed": signed, "interval": interval}
-    environment.filters |= {"p": p_value, "breakable": breakable, "saving": saving}
-    environment.globals |= {
-        "swatch": charts.swatch,
-        "seeds": seeds,
-        "best": best,
-        "shade": _shade,
-        "min_score": MIN_SCORE,
-    }
-    template = environment.get_template("report.html.jinja")
+    compared, sections = {}, []
+    for name, run in zip(names, runs, strict=True):
+        train, test, missing = (*parts, None) if parts is not None else parts_at_hand(run)
+        boxes = None if test is None else boxes_by_class(test)
+        compared[name] = compare(run, reference, boxes, least_boxes, prices)
+        section = _section(run, name, compared[name]) | _of_classes(run, compared[name], boxes, least_boxes)
+        sections.append(section | _of_images(run, compared[name].arms, train, missing))
+    template = _environment().get_template("report.html.jinja")
     write_text(page, template.render(sections=sections, together=_together(runs, compared)))
 
     draw_curves({name: (run, compared[name]) for name, run in zip(names, runs, strict=True)}, page.parent)
-    write_text(page.parent / "results.md", markdown_table(compared, dict(zip(names, runs, strict=True))))
+    write_text(page.parent / "results.md", tables.markdown_table(compared, dict(zip(names, runs, strict=True))))
     if len(runs) > 1 or page.parent != root:
         rows = [{"run": name, **row} for name, run in zip(names, runs, strict=True) for row in collect(run)]
         columns = list(dict.fromkeys(chain.from_iterable(rows)))
@@ -90,15 +87,34 @@ def write_report(
     return page
 
 
+def _environment():
+    """Return what makes pages of the templates, with all that they call."""
+    environment = template_environment(Path(__file__).parent / "templates")
+    for name in ("percent", "spread", "points", "signed", "ends", "breakable", "saving"):
+        environment.filters[name] = getattr(tables, name)
+    environment.filters["p"] = tables.p_value
+    environment.globals |= {"swatch": charts.swatch, "seeds": tables.seeds, "best": tables.best, "shade": _shade}
+    environment.globals |= {"min_score": MIN_SCORE, "least_seeds": statistics.LEAST_SEEDS}
+    return environment
+
+
 def _distinct_names(runs: Sequence[Run]) -> list[str]:
     names = [run.config.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.root) for run in runs]
 
 
-def _section(run: Run, name: str, comparison: Comparison, train) -> dict:
-    """Return what the template shows of one run."""
+def parts_at_hand(run: Run) -> tuple[DetectionData | None, DetectionData | None, str | None]:
+    """Return the training and the test part of a run, and why they are missing, if they are."""
+    try:
+        return *stored_parts(run), None
+    except (DataError, ConfigError) as error:
+        return None, None, str(error)
+
+
+def _section(run: Run, name: str, comparison: Comparison) -> dict:
+    """Return what the template shows of one run's results."""
     cells = run.shared_cells() + run.arm_cells()
-    section = {
+    return {
         "name": name,
         "comparison": comparison,
         "config": run.config,
@@ -107,36 +123,48 @@ def _section(run: Run, name: str, comparison: Comparison, train) -> dict:
         "cells": len(cells),
         "waiting": [arm.name for arm in run.config.arms if arm.name not in comparison.scored],
         "note": statistics.seeds_note(len(comparison.seeds)),
-        "headings": headings(run, comparison),
-        "stops": (stops := _stops(run, comparison)),
-        "curves": _curves(run, comparison, stops),
-        "bars": _bars(comparison),
-        "differences": _differences(run, comparison),
-        "per_class": (by_class := per_class(run, comparison.arms)),
-        "heat": _extent(value for values in by_class.values() for value in values.values()),
+        "headings": tables.headings(run, comparison),
+        "stops": (stops := figures.stops_in(run, comparison)),
+        "curves": figures.curves(run, comparison, stops),
+        "bars": figures.bars(comparison),
+        "differences": figures.differences(run, comparison),
         "overlap": overlap(run, comparison.arms),
+        "crowded": boxes_per_image(comparison.rows),
         "yaml": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         "environments": environments(run),
     }
+
+
+def _of_classes(run: Run, comparison: Comparison, boxes: dict[str, int] | None, least_boxes: int) -> dict:
+    """Return what the template shows of the classes: scores, and the means over all and over those with many boxes."""
+    by_class = per_class(run, comparison.arms)
+    means = {"Mean": list(by_class)}
+    if frequent := frequent_classes(boxes or {}, least_boxes):
+        means[f"Mean of classes with {least_boxes} test boxes or more"] = frequent
+    return {
+        "per_class": by_class,
+        "heat": _extent(value for values in by_class.values() for value in values.values()),
+        "test_boxes": boxes,
+        "least_boxes": least_boxes,
+        "class_means": {
+            title: {
+                arm: class_mean({name: values.get(arm) for name, values in by_class.items()}, names)
+                for arm in comparison.arms
+            }
+            for title, names in means.items()
+        },
+    }
+
+
+def _of_images(run: Run, arms: list[str], train: DetectionData | None, missing: str | None) -> dict:
+    """Return what the template shows of the training images, if they are at hand, and why not, if not."""
+    if train is None:
+        return {"missing": missing, "balance": None, "selections": [], "heatmaps": None}
+    shown = {"missing": None, "classes": train.classes, "balance": class_balance(run, arms, train)}
     try:
-        train = train if train is not None else training_part(run)
-    except (DataError, ConfigError) as error:
-        return section | {"missing": str(error), "balance": None, "selections": [], "heatmaps": None}
-    section |= {"missing": None, "classes": train.classes, "balance": class_balance(run, comparison.arms, train)}
-    try:
-        return section | {
-            "selections": selections(run, comparison.arms, train),
-            "heatmaps": heatmaps(run, comparison.arms, train),
-        }
+        return shown | {"selections": selections(run, arms, train), "heatmaps": heatmaps(run, arms, train)}
     except DataError as error:  # an image or a model is gone, or the model is of another version
-        return section | {"missing": str(error), "selections": [], "heatmaps": None}
-
-
-def headings(run: Run, comparison: Comparison) -> list[str]:
-    """Return what the budget of each cycle is called in a table."""
-    unit = run.config.budget.unit
-    suffix = {"images": "", "boxes": " boxes", "seconds": " s"}[unit]
-    return [f"{run.config.budgets[cycle]:,}{suffix}" for cycle in comparison.cycles]
+        return shown | {"missing": str(error), "selections": [], "heatmaps": None}
 
 
 def _extent(values: Iterable[float | None]) -> tuple[float, float]:
@@ -149,116 +177,6 @@ def _shade(share: float) -> str:
     return f"background:rgb(0 90 160/{0.06 + 0.84 * share:.2f});color:{'#fff' if share > 0.5 else 'inherit'}"
 
 
-def _series(comparison: Comparison, x: str) -> list[charts.Series]:
-    series = []
-    for look, (arm, rows) in enumerate(comparison.table(x).items()):
-        drawn = [
-            charts.Point(
-                row[x], row["mean"], *comparison.spread(row), row["points"],
-                f"{arm}: {percent(row)} % at {row[x]:,.0f} {UNITS[x]}",
-            )
-            for row in rows
-        ]  # fmt: skip
-        series.append(charts.Series(arm, look, drawn))
-    return series
-
-
-def _stops(run: Run, comparison: Comparison) -> list[tuple[StopWhen, list[Stops]]]:
-    """Return each stopping rule of the experiment with what it does in each arm."""
-    rules = run.config.stopping
-    return [(rule, stops_of(rule.make(), comparison.rows, comparison.score, comparison.x)) for rule in rules]
-
-
-def _marks(comparison: Comparison, stops: Sequence[tuple[StopWhen, list[Stops]]], x: str) -> list[charts.Mark]:
-    """Return the numbers of the rules where they stop the arms, on the curves over one amount of labels."""
-    marks = []
-    for number, (rule, of_arms) in enumerate(stops, start=1):
-        for one in of_arms:
-            if (place := mean_stop(one, comparison.score, x)) is not None:
-                title = f"{rule.rule} stops {one.arm} at {place[0]:,.0f} {UNITS[x]}"
-                marks.append(charts.Mark(comparison.arms.index(one.arm), *place, number, title))
-    return marks
-
-
-def _curves(run: Run | None, comparison: Comparison, stops: Sequence[tuple[StopWhen, list[Stops]]] = ()) -> list[dict]:
-    """Return the learning curves against each amount of labels, in both widths; none without a score."""
-    if not comparison.scored:
-        return []
-    kinds = list(dict.fromkeys([comparison.x, "images", "boxes"]))
-    curves = []
-    for x in kinds:
-        series = _series(comparison, x)
-        ticks = sorted({point.x for one in series for point in one.points}) if x == "images" else None
-        published = run.config.published if run is not None and x == "images" else []
-        known = [(one.label, [(n, ap / 100) for n, ap in zip(one.images, one.ap, strict=True)]) for one in published]
-        label, marks = f"{comparison.score_label} (%)", _marks(comparison, stops, x)
-        svgs = {
-            name: charts.learning_curves(
-                series, X_LABELS[x], label, ticks, comparison.full["mean"], known, width, marks
-            )
-            for name, width in WIDTHS.items()
-        }
-        curves.append({"x": x, "name": X_LABELS[x].partition(" (")[0], **svgs})
-    return curves
-
-
-def _bars(comparison: Comparison) -> dict | None:
-    areas = comparison.areas()
-    if not all(area["n"] for area in areas.values()):
-        return None
-    series = [
-        charts.Series(
-            arm,
-            look,
-            [
-                charts.Point(
-                    0.0,
-                    area["mean"],
-                    *comparison.spread(area),
-                    [(0.0, value) for value in area["values"]],
-                    f"{arm}: AULC {percent(area)} %",
-                )
-            ],
-        )
-        for look, (arm, area) in enumerate(areas.items())
-    ]
-    label = f"Area under the learning curve: mean {comparison.score_label} (%) over the budgets"
-    short = f"AULC: mean {comparison.score_label} (%)"
-    return {name: charts.bars(series, label if name == "wide" else short, width) for name, width in WIDTHS.items()}
-
-
-def _differences(run: Run | None, comparison: Comparison) -> dict | None:
-    """Return the plot of paired differences to the reference; None when there are none."""
-    paired = comparison.paired()
-    if not any(row["n"] for rows in paired.values() for row in rows):
-        return None
-    groups = [*comparison.cycles, "area"]
-    looks = {arm: look for look, arm in enumerate(comparison.arms)}
-    series = [
-        charts.Series(
-            arm,
-            looks[arm],
-            [
-                charts.Point(
-                    groups.index(row["cycle"]), row["mean"], *comparison.spread(row),
-                    seeds=[(groups.index(row["cycle"]), value) for value in row["values"]],
-                    title=f"{arm}: {signed(row)} points",
-                )
-                for row in rows
-                if row["mean"] is not None
-            ],
-        )
-        for arm, rows in paired.items()
-    ]  # fmt: skip
-    names = [f"cycle {cycle}" for cycle in comparison.cycles] if run is None else headings(run, comparison)
-    unit = "Cycle" if run is None else run.config.budget.words.capitalize()
-    label = f"Difference in {comparison.score_label} (points)"
-    return {
-        name: charts.differences(series, [*names, "AULC"], comparison.reference, label, unit, width)
-        for name, width in WIDTHS.items()
-    }
-
-
 def _together(runs: Sequence[Run], compared: dict[str, Comparison]) -> dict | None:
     """Return the curves of several runs in one chart, where they measured the same on the same data."""
     parts = [begun_with(run) for run in runs]
@@ -269,4 +187,4 @@ def _together(runs: Sequence[Run], compared: dict[str, Comparison]) -> dict | No
         return None
     name, first = next(iter(compared.items()))
     everything = compare_runs(compared, f"{name}: {first.reference}")
-    return {"comparison": everything, "curves": _curves(None, everything), "bars": _bars(everything)}
+    return {"comparison": everything, "curves": figures.curves(None, everything), "bars": figures.bars(everything)}

@@ -1,6 +1,6 @@
 """The learning curves of runs as files, for a paper or an issue."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -19,8 +19,10 @@ MEAN = {"linewidth": 1.8, "markersize": 6.5, "markeredgecolor": "white", "marker
 REPEATABLE = {"svg.hashsalt": "miaod-plugin", "svg.fonttype": "none"}
 
 
-def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) -> Path:
-    """Write ``curves.png`` and ``curves.svg``, a panel for each run, and return the first.
+def draw_curves(
+    compared: Mapping[str, tuple[Run, Comparison]], folder: Path, formats: Sequence[str] = ("svg", "png")
+) -> None:
+    """Write ``curves.svg`` and ``curves.png``, a panel for each run.
 
     Means over seeds, bars for their 95 % intervals or, of few seeds, their ranges, small markers for the seeds.
     """
@@ -35,11 +37,10 @@ def draw_curves(compared: Mapping[str, tuple[Run, Comparison]], folder: Path) ->
         spread = f"mean and {bars} of {comparison.seeds_words}" if len(comparison.seeds) > 1 else "1 seed"
         rows = _legend(axes)
         axes.set_title(f"{short(name, 60)}: {spread}", loc="left", fontsize=10, pad=12 + 14 * rows)
-    for suffix in ("svg", "png"):
+    for suffix in formats:
         path = folder / f"curves.{suffix}"
         with atomic_path(path) as temporary, rc_context(REPEATABLE):
             figure.savefig(temporary, metadata={"Date": None} if suffix == "svg" else None)
-    return path
 
 
 def _legend(axes: Axes) -> int:

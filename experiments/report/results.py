@@ -7,7 +7,7 @@ from rich.table import Table
 
 from ..config.trainings import FULL_SUPERVISION
 from ..store.layout import Cell, Run
-from ..store.records import survey
+from ..store.records import Record, survey
 from ..store.stored import write_rows
 from .statistics import known, ratio
 
@@ -40,6 +40,12 @@ def collect(run: Run) -> list[dict]:
             row |= {"full": full.get(cell.seed), "ratio": ratio(metrics[score], full.get(cell.seed))}
         rows.append(row | {name: metrics[name] for name in ("train_seconds", "query_seconds")})
     return rows
+
+
+def records_of(run: Run, records: dict[Cell, Record], arm: str, seed: int) -> list[Record]:
+    """Return the records of an arm and seed by cycle, up to the first that does not count."""
+    cells = [Cell(seed, cycle, run.trainings[arm], arm) for cycle in range(len(run.config.budgets))]
+    return [records[cell] for cell in cells if cell in records]
 
 
 def full_supervision(run: Run) -> dict[int, float]:

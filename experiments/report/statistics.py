@@ -14,14 +14,15 @@ from miaod_plugin.errors import ConfigError, MiaodError, did_you_mean
 
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 5  # three is the field's custom, but their t interval is 4.3 standard errors wide on either side
+LEAST_SEEDS = 3  # for an interval at all: that of two is 12.7 standard errors wide
 
 Row = Mapping[str, object]
 
 
 def seeds_note(n: int) -> str | None:
     """Return what a reader must know about a result of `n` seeds, or ``None`` when they are enough."""
-    if n < 2:
-        return f"{n} seed{'' if n == 1 else 's'}: no standard deviation, interval or test"
+    if n < LEAST_SEEDS:
+        return f"{n} seed{'' if n == 1 else 's'}: no interval or test"
     return f"only {n} seeds: read intervals and p-values with care" if n < ENOUGH_SEEDS else None
 
 
@@ -33,12 +34,14 @@ def known(value: float | None) -> bool:
 def describe(values: Iterable[float | None]) -> dict:
     """Mean, standard deviation (n - 1) and 95 % Student t interval of the mean of those values that are known.
 
+    Two values have no interval, since it would be far wider than any difference that experiments show.
+
     Returns
     -------
     dict
         ``n``, ``mean``, ``sd``, ``low``, ``high``, ``least``, ``most`` (the extremes of the values), ``few`` (fewer
-        than five values). Without a value, ``mean`` and the extremes are ``None``; ``sd``, ``low`` and ``high`` with
-        fewer than two.
+        than five values). Without a value, ``mean`` and the extremes are ``None``; ``sd`` with fewer than two,
+        ``low`` and ``high`` with fewer than three.
     """
     values = np.array([value for value in values if known(value)], dtype=float)
     n = len(values)
@@ -48,6 +51,7 @@ def describe(values: Iterable[float | None]) -> dict:
         summary |= {"mean": mean, "least": float(values.min()), "most": float(values.max())}
     if n > 1:
         summary["sd"] = sd = float(values.std(ddof=1))
+    if n >= LEAST_SEEDS:
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5
         summary |= {"low": mean - half, "high": mean + half}
     return summary
@@ -133,13 +137,14 @@ def paired_difference(values: Mapping, reference: Mapping) -> dict:
     -------
     dict
         What :func:`describe` says of the differences (``n`` common seeds), their ``values``, and ``p_value`` of the
-        two-sided paired t-test (:func:`scipy.stats.ttest_rel`): ``None`` with fewer than two common seeds, or when all
-        differences are equal, where the test is not defined (arms that share their cycle-0 model differ by exactly 0).
+        two-sided paired t-test (:func:`scipy.stats.ttest_rel`): ``None`` with fewer than three common seeds, or when
+        all differences are equal, where the test is not defined (arms that share their cycle-0 model differ by exactly
+        0).
     """
     seeds = [seed for seed in values if seed in reference]
     a, b = np.array([[values[seed], reference[seed]] for seed in seeds], dtype=float).reshape(-1, 2).T
     summary = describe(a - b)
-    testable = len(seeds) > 1 and np.ptp(a - b) > 1e-12  # less is rounding
+    testable = len(seeds) >= LEAST_SEEDS and np.ptp(a - b) > 1e-12  # less is rounding
     p_value = float(stats.ttest_rel(a, b).pvalue) if testable else None
     return summary | {"values": (a - b).tolist(), "p_value": p_value}
 
@@ -150,7 +155,9 @@ def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: s
     Returns
     -------
     list of dict
-        ``arm``, ``cycle`` (a number or ``"area"``) and what :func:`paired_difference` returns.
+        ``arm``, ``cycle`` (a number or ``"area"``), what :func:`paired_difference` returns, and ``p_holm``, its p-value
+        corrected by :func:`holm`: that of an area over the arms, that of a cycle over all arms and cycles but the
+        first, which has none: nothing is selected yet, and arms of one training share their model.
 
     Raises
     ------
@@ -168,9 +175,33 @@ def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: s
                 {seed: curve[cycle][1] for seed, curve in curves[name].items() if cycle in curve}
                 for name in (arm, reference)
             ]
-            table.append({"arm": arm, "cycle": cycle, **paired_difference(*at_cycle)})
+            table.append({"arm": arm, "cycle": cycle, **paired_difference(*at_cycle), "p_holm": None})
         table.append({"arm": arm, "cycle": "area", **paired_difference(area[arm], area[reference])})
+    first = min((row["cycle"] for row in rows), default=None)
+    of_areas = [row for row in table if row["cycle"] == "area"]
+    of_cycles = [row for row in table if row["cycle"] not in (first, "area")]
+    for family in (of_areas, of_cycles):
+        for row, corrected in zip(family, holm([row["p_value"] for row in family]), strict=True):
+            row["p_holm"] = corrected
     return table
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct the p-values of a family of tests: below .05 one false find in the whole family is rarer than 1 in 20.
+
+    The smallest of m is multiplied by m, the next by m - 1 and so on; none becomes less than the one before it, or more
+    than 1. ``None``, where nothing was tested, stays and does not count.
+
+    References
+    ----------
+    Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6, 1979.
+    """
+    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    least = 0.0
+    for n_smaller, (p, place) in enumerate(order):
+        corrected[place] = least = min(1.0, max(least, (len(order) - n_smaller) * p))
+    return corrected
 
 
 def class_counts(targets: Iterable[Mapping], num_classes: int) -> list[int]:
@@ -222,26 +253,6 @@ def overlap(labelled: Mapping[str, Sequence[Iterable[str]]], initial: Iterable[s
                 jaccard = len(chosen[i] & chosen[j]) / union if union else None
                 table.append({"cycle": cycle, "arm": arm, "other": arms[j], "jaccard": jaccard})
     return table
-
-
-def ranks(rows: Iterable[Row], metric: str = "ap50") -> dict[str, dict]:
-    """Rank of each arm among all arms (1 is best, equal values share the mean rank), averaged over the seeds.
-
-    Returns
-    -------
-    dict
-        Per arm: ``cycles`` ``{cycle: mean rank}`` and ``mean``, the mean of those (``None`` if there are none). A seed
-        and cycle at which an arm is missing is left out.
-    """
-    curves = curves_of(rows, metric, "cycle")
-    cells: dict[int, list] = {}
-    for seed in next(iter(curves.values()), {}):
-        of_arms = [seeds.get(seed, {}) for seeds in curves.values()]
-        for cycle in set.intersection(*(set(curve) for curve in of_arms)):
-            cells.setdefault(cycle, []).append(stats.rankdata([-curve[cycle][1] for curve in of_arms]))
-    means = {cycle: np.mean(cells[cycle], axis=0).tolist() for cycle in sorted(cells)}
-    by_arm = {arm: {cycle: rank[i] for cycle, rank in means.items()} for i, arm in enumerate(curves)}
-    return {arm: {"cycles": c, "mean": float(np.mean(list(c.values()))) if c else None} for arm, c in by_arm.items()}
 
 
 def curves_of(rows: Iterable[Row], metric: str, x: str) -> dict[str, dict]:

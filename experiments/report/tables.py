@@ -13,12 +13,24 @@ NONE = "\N{EN DASH}"  # "cannot be said"
 MINUS = "\N{MINUS SIGN}"
 
 
-def percent(summary: Mapping) -> str:
-    """Return a described fraction as '43.1 ± 2.0', in percent with half the 95 % interval; without one, the mean."""
-    if summary["mean"] is None:
-        return NONE
-    mean = f"{100 * summary['mean']:.1f}"
-    return mean if summary["high"] is None else f"{mean} ± {100 * (summary['high'] - summary['mean']):.1f}"
+def headings(run: Run, comparison: Comparison) -> list[str]:
+    """Return what the budget of each cycle is called in a table."""
+    unit = run.config.budget.unit
+    suffix = {"images": "", "boxes": " boxes", "seconds": " s"}[unit]
+    return [f"{run.config.budgets[cycle]:,}{suffix}" for cycle in comparison.cycles]
+
+
+def percent(summary: Mapping, few: bool) -> str:
+    """Return a described fraction in percent with its `spread`: '43.1 ± 2.0' or '43.1 (41.2 to 45.0)'."""
+    spreads = spread(summary, few)
+    return points(summary["mean"]) + (f" ({spreads})" if spreads and few else f" {spreads}" if spreads else "")
+
+
+def spread(summary: Mapping, few: bool) -> str:
+    """Return half of the 95 % interval of a described fraction, or of `few` seeds, as charts do, their range."""
+    if few:
+        return f"{points(summary['least'])} to {points(summary['most'])}" if summary["n"] > 1 else ""
+    return "" if summary["high"] is None else f"± {100 * (summary['high'] - summary['mean']):.1f}"
 
 
 def points(value: float | None) -> str:
@@ -31,11 +43,10 @@ def signed(summary: Mapping) -> str:
     return NONE if summary["mean"] is None else _signed(summary["mean"])
 
 
-def interval(summary: Mapping) -> str:
-    """Return the 95 % interval of a described difference, in points; without one, how many seeds there are."""
-    if summary["low"] is None:
-        return seeds(summary["n"])
-    return f"{_signed(summary['low'])} to {_signed(summary['high'])}"
+def ends(low_high: tuple[float | None, float | None]) -> str:
+    """Return the ends of an interval or a range of differences, in points, if there is one."""
+    low, high = low_high
+    return "" if low is None else f"{_signed(low)} to {_signed(high)}"
 
 
 def _signed(value: float) -> str:
@@ -47,8 +58,8 @@ def saving(need: Mapping, x: str) -> tuple[str, str, str]:
     """Return what an arm needs, see `savings.labels_saved`; what that saves, and the interval: '9', '4 %', '1 to 7'."""
     n = need["n"]
     if need["saved"] is not None:
-        spread = "" if need["low"] is None else f"{_whole(need['low'])} to {_whole(need['high'])}"
-        return f"{need[x]:,.0f}", f"{_whole(need['saved'])} %", spread
+        interval = "" if need["low"] is None else f"{_whole(need['low'])} to {_whole(need['high'])}"
+        return f"{need[x]:,.0f}", f"{_whole(need['saved'])} %", interval
     for count, words in ((need["never"], "not reached"), (need["at_start"], "from the start")):
         if count:
             return (words if count == n else f"{words} in {count} of {n} seeds"), NONE, ""
@@ -90,34 +101,33 @@ def breakable(text: str) -> Markup:
 
 
 def markdown_table(comparisons: Mapping[str, Comparison], runs: Mapping[str, Run]) -> str:
-    """Return a Markdown table per run of arms x budgets: mean ± half the 95 % interval, share of full supervision."""
+    """Return a Markdown table per run of arms x budgets: the mean, its spread, and the share of full supervision."""
     parts = []
     for name, comparison in comparisons.items():
-        run, n_seeds = runs[name], len(comparison.seeds)
-        spread = "mean ± half the 95 % interval, " if n_seeds > 1 else ""
+        run, n_seeds, few = runs[name], len(comparison.seeds), comparison.few
+        how = ("mean (range of the seeds), " if few else "mean ± half the 95 % interval, ") if n_seeds > 1 else ""
         caption = f"**{_cell(name)}**: {comparison.score_label} (%) by {run.config.budget.words}"
-        caption += f"; {spread}{comparison.seeds_words}"
-        full = comparison.full["mean"]
-        if full is not None:
-            caption += (
-                f"; in brackets: share of full supervision ({percent(comparison.full)}, {seeds(comparison.full['n'])})"
-            )
+        caption += f"; {how}{comparison.seeds_words}"
+        full = comparison.full
+        if full["mean"] is not None:
+            of_full = f"{percent(full, full['few'])}, {seeds(full['n'])}"
+            caption += f"; in brackets: share of full supervision ({of_full})"
         budgets = [f"{run.config.budgets[cycle]:,}" for cycle in comparison.cycles]
         lines = [f"| arm | {' | '.join(budgets)} | AULC |", f"| :-- |{' --: |' * (len(budgets) + 1)}"]
         areas = comparison.areas()
         for arm, rows in comparison.table().items():
             by_cycle = {row["cycle"]: row for row in rows}
-            cells = [_with_ratio(by_cycle.get(cycle), full) for cycle in comparison.cycles]
-            lines.append(f"| {_cell(arm)} | {' | '.join(cells)} | {percent(areas[arm])} |")
+            cells = [_with_ratio(by_cycle.get(cycle), few) for cycle in comparison.cycles]
+            lines.append(f"| {_cell(arm)} | {' | '.join(cells)} | {percent(areas[arm], few)} |")
         note = statistics.seeds_note(n_seeds)
         parts.append("\n".join([caption + ".", "", *lines] + ["", f"Note: {note}."] * (note is not None)) + "\n")
     return "\n".join(parts)
 
 
-def _with_ratio(row: Mapping | None, full: float | None) -> str:
+def _with_ratio(row: Mapping | None, few: bool) -> str:
     if row is None:
         return NONE
-    return percent(row) + (f" ({points(row['ratio'])} %)" if full else "")
+    return percent(row, few) + (f" ({points(row['ratio'])} %)" if row["ratio"] is not None else "")
 
 
 def _cell(text: str) -> str:

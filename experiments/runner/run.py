@@ -76,18 +76,18 @@ def run_experiment(
             finally:
                 remove_pixels(run.root)
         try:
-            _write_all(run, train, console)
+            _write_all(run, (train, test), console)
         except OSError:
             if not failures:  # of which one says, too, what is wrong with the disk
                 raise
     return failures
 
 
-def _write_all(run: Run, train: DetectionData, console: Console) -> None:
+def _write_all(run: Run, parts: tuple[DetectionData, DetectionData], console: Console) -> None:
     """Write what comes of all finished cells, and say where it is."""
     write_results(run)
     if collect(run):
-        report = write_report([run.root], train=train)
+        report = write_report([run.root], parts=parts)
         console.print(results_table(run))
         for name in ("results.csv", "curves.png", "tensorboard"):
             console.print(f"{name:12s} {run.root / name}", soft_wrap=True, highlight=False)

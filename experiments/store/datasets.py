@@ -36,19 +36,22 @@ def load_data(config: ExperimentConfig) -> tuple[DetectionData, DetectionData]:
     return train, test
 
 
-def training_part(run: Run) -> DetectionData:
-    """Return the training part of a stored run.
+def stored_parts(run: Run) -> tuple[DetectionData, DetectionData]:
+    """Return the training and the test part of a stored run.
 
     Raises
     ------
     DataError, ConfigError
-        If it cannot be loaded, or is not what the run began with.
+        If they cannot be loaded, or are not what the run began with.
     """
-    train = load_data(run.config)[0]
-    if describe(train) != begun_with(run)["train"]:
-        raise DataError(f"data.train: not what the run in {run.root} began with; give it the data it was made with")
+    train, test = load_data(run.config)
+    for part, data in (("train", train), ("test", test)):
+        if describe(data) != begun_with(run)[part]:
+            raise DataError(
+                f"data.{part}: not what the run in {run.root} began with; give it the data it was made with"
+            )
     require_images(run, train.ids.tolist())
-    return train
+    return train, test
 
 
 def require_affordable(config: ExperimentConfig, total: float) -> None:

@@ -3,12 +3,13 @@
 import errno
 import sys
 from importlib.metadata import version as installed_version
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from ..errors import DataError, MiaodError
+from ..errors import ConfigError, DataError, MiaodError
 from ..threads import share_cores
 from . import loop
 from .experiment import run, sweep
@@ -57,11 +58,31 @@ def report(
     reference: Annotated[
         str | None, typer.Option(help="The arm to take differences to; supervised+random when left out.")
     ] = None,
+    least_boxes: Annotated[
+        int, typer.Option(min=1, help="A second mean leaves out classes with fewer test boxes.")
+    ] = 50,
+    prices: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="IMAGE BOX", help="What annotating an image costs, and each box in it.", show_default=False
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write what is worth keeping of a run to this folder, as small files.")
+    ] = None,
 ) -> None:
     """Write a report that needs no network: curves, tables, statistics and selected images."""
+    from miaod_plugin.experiments.report.export import export_results
     from miaod_plugin.experiments.report.page import write_report
 
-    print(write_report(runs, out, reference))
+    if prices is not None and not all(0 <= price < inf for price in prices):
+        raise ConfigError(f"--prices: {prices[0]} and {prices[1]} are no prices; give two numbers of 0 or more")
+    if export is not None and len(runs) > 1:
+        raise ConfigError(f"--export: takes one run, not {len(runs)}; export each to a folder of its own")
+    print(write_report(runs, out, reference, least_boxes=least_boxes, prices=prices))
+    if export is not None:
+        export_results(runs[0], export, reference, least_boxes)
+        print(export)
 
 
 for command in (train, evaluate, predict, rank, serve):

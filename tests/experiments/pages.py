@@ -25,8 +25,13 @@ def copy_run(finished, folder: Path, **config) -> Path:
 
 
 def write_scored(finished, folder: Path) -> Path:
-    """Write a report on scores as a real run would have them; the tiny one learns nothing."""
-    run = copy_run(finished, folder)
+    """Write a report on four seeds with scores as a real run would have them; the tiny one learns nothing."""
+    run = copy_run(finished, folder, seeds=[0, 1, 2, 3])
+    for place in [path for pattern in ("shared/seed?", "arms/*/seed?") for path in run.glob(pattern)]:
+        seed = int(place.name.removeprefix("seed")) + 2
+        shutil.copytree(place, place.with_name(f"seed{seed}"))
+        for path in place.with_name(f"seed{seed}").glob("**/metrics.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": seed}))
     chance = np.random.default_rng(0)
     shared = {}  # the model before the first query is the same for all arms of a training and seed
     for path in sorted(run.glob("arms/**/metrics.json")):
@@ -43,4 +48,4 @@ def scores(run: Path) -> dict[str, np.ndarray]:
     with open(run / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     of_arm = {arm: [float(row["ap50"]) for row in rows if row["arm"] == arm] for arm in ARMS}
-    return {arm: 100 * np.array(values).reshape(2, 3) for arm, values in of_arm.items()}
+    return {arm: 100 * np.array(values).reshape(4, 3) for arm, values in of_arm.items()}

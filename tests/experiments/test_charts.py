@@ -25,7 +25,7 @@ def test_the_bars_of_few_seeds_are_their_range_and_stay_in_the_chart(scored):
         and "dots are the seeds, bars their range" in page.text
     )
     assert "Ranges" in page.text and "Intervals" not in page.text
-    assert "mean and range of 2 seeds" in (scored / "curves.svg").read_text(encoding="utf-8")
+    assert "mean and range of 4 seeds" in (scored / "curves.svg").read_text(encoding="utf-8")
 
 
 def test_the_bars_of_five_seeds_are_students_intervals():

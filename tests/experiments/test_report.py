@@ -2,8 +2,10 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from page_reader import Page
 from pages import ARMS, copy_run, scores
@@ -11,7 +13,8 @@ from PIL import Image
 from scipy import stats
 from typer.testing import CliRunner
 
-from miaod_plugin.cli.app import app
+from miaod_plugin.cli.app import app, main
+from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.report.page import write_report
 
@@ -32,29 +35,112 @@ def test_the_page_is_small(finished):
     assert (finished[0] / "report.html").stat().st_size < 1_000_000
 
 
-def test_results_hold_the_mean_and_the_student_interval(scored):
+def test_results_hold_the_mean_and_of_few_seeds_their_range_as_charts_do(scored):
     for arm, values in scores(scored).items():
-        low, high = stats.t.interval(0.95, 1, values.mean(axis=0), stats.sem(values, axis=0))
-        expected = [f"{m:.1f} ± {(h - lo) / 2:.1f}" for m, lo, h in zip(values.mean(axis=0), low, high, strict=True)]
+        cycles = values.T
+        expected = [f"{own.mean():.1f} {own.min():.1f} to {own.max():.1f}" for own in cycles]
         assert Page(scored / "report.html").row(0, arm)[:3] == expected
+        expected = [f"{own.mean():.1f} ({own.min():.1f} to {own.max():.1f})" for own in cycles]
         assert f"| {arm} | {' | '.join(expected)} | " in (scored / "results.md").read_text(encoding="utf-8")
 
 
-def test_differences_and_p_values_equal_scipy(scored):
+def numbers(cell: str) -> list[float]:
+    return [float(n) for n in re.findall(r"[+-]?\d+\.\d+", cell.replace("\N{MINUS SIGN}", "-"))]
+
+
+def table_of(page: Page, heading: str) -> int:
+    """Return which of the page's tables is the first with this heading of a column."""
+    return next(n for n, rows in enumerate(page.tables) if any(" ".join(cell.split()) == heading for cell in rows[0]))
+
+
+def test_differences_are_paired_and_their_p_values_corrected_over_the_budgets_and_arms_of_the_table(scored):
     values, page = scores(scored), Page(scored / "report.html")
     table = next(n for n, rows in enumerate(page.tables) if any("p =" in cell for row in rows for cell in row))
-    for arm in ("miaod+miaod", "supervised+entropy"):
-        test = stats.ttest_rel(values[arm], values["supervised+random"])
-        difference = (values[arm] - values["supervised+random"]).mean(axis=0)
-        for cycle, cell in enumerate(page.row(table, arm)[:3]):
-            if arm == "supervised+entropy" and cycle == 0:  # the same model
-                assert cell == "0.0 0.0 to 0.0 no test"
-                continue
-            low, high = (bound[cycle] for bound in test.confidence_interval(0.95))
-            assert low < high
-            numbers = [float(n) for n in re.findall(r"[+-]?\d+\.\d+", cell.replace("\N{MINUS SIGN}", "-"))]
-            assert numbers[:3] == pytest.approx([difference[cycle], low, high], abs=0.051)
-            assert numbers[3] == pytest.approx(test.pvalue[cycle], abs=0.0051)
+    arms = ("miaod+miaod", "supervised+entropy")
+    tests = {arm: stats.ttest_rel(values[arm], values["supervised+random"]).pvalue[1:] for arm in arms}
+    ordered = sorted(p for of_arm in tests.values() for p in of_arm)
+    by_hand = {p: max((4 - k) * ordered[k] for k in range(place + 1)) for place, p in enumerate(ordered)}
+    for arm in arms:
+        differences = (values[arm] - values["supervised+random"]).T[1:]
+        for own, p, cell in zip(differences, tests[arm], page.row(table, arm), strict=True):
+            assert numbers(cell)[:3] == pytest.approx([own.mean(), own.min(), own.max()], abs=0.051)
+            assert numbers(cell)[3] == pytest.approx(min(1, by_hand[p]), abs=0.0051)
+
+
+def test_areas_differ_over_images_and_over_boxes_with_students_interval_and_a_corrected_p_value(scored):
+    page, areas = Page(scored / "report.html"), {}
+    rows = csv_rows(scored / "results.csv")
+    for arm in ARMS:
+        own = [[float(row["ap50"]) for row in rows if (row["arm"], row["seed"]) == (arm, seed)] for seed in "0123"]
+        areas[arm] = 100 * np.trapezoid(own, [4, 7, 9], axis=1) / 5
+    tests = [stats.ttest_rel(areas[arm], areas["supervised+random"]) for arm in ("miaod+miaod", "supervised+entropy")]
+    corrected = max(2 * min(test.pvalue for test in tests), max(test.pvalue for test in tests))  # both, of two
+    of_images = [row[1] for row in page.tables[table_of(page, "over boxes")][1:]]
+    assert numbers(of_images[1]) == pytest.approx([areas["supervised+random"].mean()], abs=0.051)
+    for cell, test, arm in zip(of_images[::2], tests, ARMS[::2], strict=True):
+        low, high = test.confidence_interval(0.95)
+        difference = (areas[arm] - areas["supervised+random"]).mean()
+        assert numbers(cell)[:4] == pytest.approx([areas[arm].mean(), difference, low, high], abs=0.051)
+    smaller, larger = sorted(numbers(cell)[4] for cell in of_images[::2])
+    assert (smaller, larger) == pytest.approx((min(1, 2 * min(t.pvalue for t in tests)), min(1, corrected)), abs=0.0051)
+
+
+def test_before_any_selection_trainings_are_compared_and_not_arms(scored):
+    values, page = scores(scored), Page(scored / "report.html")
+    rows = {row[0].strip(): row[1:] for row in page.tables[table_of(page, "Training")][1:]}
+    assert rows.keys() == {"miaod", "supervised"} and rows["supervised"][1] == "reference"
+    test = stats.ttest_rel(values["miaod+miaod"][:, 0], values["supervised+random"][:, 0])
+    low, high = test.confidence_interval(0.95)
+    difference = (values["miaod+miaod"] - values["supervised+random"])[:, 0].mean()
+    assert numbers(rows["miaod"][1]) == pytest.approx([difference, low, high, test.pvalue], abs=0.051)
+
+
+def test_selection_is_compared_with_the_random_arm_of_the_same_training(finished, tmp_path):
+    page = tmp_path / "page.html"
+    write_report([finished[0]], page, reference="miaod+miaod")
+    told = Page(page)
+    assert "Selection alone: differences to supervised+random" in told.text
+    arms = [row[0].strip() for row in told.tables[table_of(told, "over boxes") + 2][1:]]
+    assert arms == ["supervised+random", "supervised+entropy"]
+
+
+def test_a_second_mean_leaves_classes_with_few_test_boxes_out(scored, tmp_path):
+    run = copy_run((scored.parent, ""), tmp_path)
+    for model in run.glob("**/model.safetensors"):
+        model.unlink()  # no pictures
+    for path in run.glob("arms/**/metrics.json"):
+        metrics = json.loads(path.read_text())
+        path.write_text(json.dumps(metrics | {"per_class": {"0": 0.3, "1": 0.5, "2": 0.1 * metrics["cycle"]}}))
+    test = make_digit_scenes(8, split="test", n_classes=3)
+    boxes = np.bincount(np.concatenate([target["labels"] for target in test.y]), minlength=3)
+    least = sorted(boxes.tolist())[1]
+    told = Page(write_report([run], least_boxes=least))
+    table = table_of(told, "Test boxes")
+    assert [told.row(table, name)[0] for name in "012"] == [str(count) for count in boxes]
+    frequent = [[0.3, 0.5, 0.2][label] for label in range(3) if boxes[label] >= least]
+    assert 0 < len(frequent) < 3, "a class is left out, or this test tests nothing"
+    assert told.row(table, "Mean")[1:] == ["33.3"] * 3
+    expected = f"{100 * np.mean(frequent):.1f}"
+    assert told.row(table, f"Mean of classes with {least} test boxes or more")[1:] == [expected] * 3
+    areas = told.tables[table_of(told, "over boxes")]
+    assert len(areas[0]) == 1 + 4 and f"over images classes with {least} test boxes or more" in " ".join(
+        areas[0][3].split()
+    )
+    of_cycles = [[[0.3, 0.5, 0.1 * cycle][label] for label in range(3) if boxes[label] >= least] for cycle in range(3)]
+    assert numbers(areas[1][3])[0] == pytest.approx(100 * np.trapezoid(np.mean(of_cycles, 1), [4, 7, 9]) / 5, abs=0.051)
+
+
+def test_boxes_in_a_selected_image_stand_beside_those_of_the_pool(finished, page):
+    train = make_digit_scenes(24, split="train", n_classes=3)
+    counts = dict(zip(train.ids.tolist(), (len(target["labels"]) for target in train.y), strict=True))
+    for arm in ARMS:
+        for cycle, cell in enumerate(page.row(table_of(page, "after 4"), arm)):
+            means = []
+            for path in (finished[0] / "arms" / arm).glob(f"seed*/cycle{cycle}/selected.csv"):
+                with open(path, newline="") as file:
+                    means.append(np.mean([counts[row["id"]] for row in csv.DictReader(file)]))
+            assert cell == f"{np.mean(means):.1f}"
+    assert f"All images to select from have {np.mean(list(counts.values())):.1f}." in page.text
 
 
 def test_stops_are_numbers_on_the_curves_and_what_they_lose_is_in_a_table(finished, tmp_path):
@@ -70,14 +156,20 @@ def test_stops_are_numbers_on_the_curves_and_what_they_lose_is_in_a_table(finish
     assert "uncertainty stops" not in told.source
 
 
-def test_few_seeds_are_said_to_be_few(page):
-    assert "Only 2 seeds: read intervals and p-values with care." in page.text
+def test_few_seeds_are_said_to_be_few(scored):
+    assert "Only 4 seeds: read intervals and p-values with care." in Page(scored / "report.html").text
+
+
+def test_two_seeds_have_ranges_and_nowhere_an_interval_or_a_test(page):
+    assert "2 seeds: no interval or test." in page.text
+    cells = " ".join(cell for rows in page.tables for row in rows for cell in row)
+    assert " to " in cells and not re.search("±|p =|no test", cells)
 
 
 def test_one_seed_is_said_once_and_has_no_interval(finished, tmp_path):
     run = copy_run(finished, tmp_path, seeds=[0])
     one = Page(write_report([run]))
-    assert "1 seed: no standard deviation, interval or test." in one.text
+    assert "1 seed: no interval or test." in one.text
     cells = " ".join(cell for rows in one.tables for row in rows for cell in row)
     assert not re.search("±|1 seed|interval|no test|p =", cells)
     assert 'class="interval"' not in one.source and "mean over seeds" not in one.text
@@ -103,7 +195,7 @@ def test_full_supervision_is_a_row_and_a_share(scored, tmp_path):
         (folder / "metrics.json").write_text(json.dumps(metrics))
     mean = scores(scored)["supervised+random"].mean(axis=0)
     full = Page(write_report([run]))
-    assert full.row(0, "Full supervision")[0].startswith("50.0 ± ")
+    assert full.row(0, "Full supervision")[0].startswith("50.0 (40.0 to 60.0) with all 24 images")
     for cell, value in zip(full.row(0, "supervised+random"), mean, strict=False):
         assert cell.endswith(f" {value / 0.5:.1f} %")
     assert "full supervision 50.0" in full.text
@@ -184,8 +276,6 @@ def test_versions_and_hardware_are_recorded_once_and_shown(finished, page):
 
 def test_a_missing_run_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["miaod", "report", str(tmp_path / "nothing")])
-    from miaod_plugin.cli.app import main
-
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 2
@@ -199,6 +289,74 @@ def test_the_command_prints_the_path_of_the_page(finished, tmp_path):
     result = CliRunner().invoke(app, ["report", str(finished[0]), "--out", str(out), "--reference", "miaod+miaod"])
     assert result.exit_code == 0 and result.stdout.strip() == str(out)
     assert "Differences to miaod+miaod" in Page(out).text
+
+
+def test_what_is_worth_keeping_is_exported_without_times_and_alike_every_time(scored, tmp_path):
+    run = scored.parent
+    for name in ("a", "b"):
+        result = CliRunner().invoke(
+            app, ["report", str(run), "--out", str(tmp_path / "page.html"), "--export", str(tmp_path / name)]
+        )
+        assert result.exit_code == 0 and result.stdout.split() == [str(tmp_path / "page.html"), str(tmp_path / name)]
+    files = ["curves.png", "differences.csv", "environment.json", "per_class.csv", "results.csv"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == files
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    results, classes, differences = (
+        csv_rows(tmp_path / "a" / f"{name}.csv") for name in ("results", "per_class", "differences")
+    )
+    assert [row["ap50"] for row in results] == [row["ap50"] for row in csv_rows(scored / "results.csv")]
+    assert "train_seconds" not in results[0] and "query_seconds" not in results[0]
+    assert len(classes) == 3 * len(results) and {row["class"] for row in classes} == set("012")
+    assert (
+        sum(int(row["test_boxes"]) for row in classes[:3])
+        == json.loads((run / "data.json").read_text())["test"]["boxes"]
+    )
+    key = {"reference": "supervised+random", "arm": "miaod+miaod", "over": "images", "cycle": "2"}
+    (one,) = [row for row in differences if key.items() <= row.items()]
+    test = stats.ttest_rel(scores(scored)["miaod+miaod"][:, 2], scores(scored)["supervised+random"][:, 2])
+    assert float(one["p_value"]) == pytest.approx(test.pvalue) and float(one["p_holm"]) >= float(one["p_value"])
+    assert {row["over"] for row in differences if row["cycle"] == "area"} == {"images", "boxes"}
+
+
+def test_several_runs_are_not_exported_to_one_folder(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["miaod", "report", str(finished[0]), str(finished[0]), "--export", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "miaod: --export: takes one run, not 2; export each to a folder of its own\n"
+
+
+def test_prices_of_images_and_boxes_tell_what_an_arm_saves(scored, tmp_path):
+    run = copy_run((scored.parent, ""), tmp_path, seeds=[0])
+    for model in run.glob("**/model.safetensors"):
+        model.unlink()  # no pictures
+    costs = {}
+    for path in run.glob("arms/supervised*/seed0/cycle*/metrics.json"):
+        metrics = json.loads(path.read_text())
+        slope = 0.2 if metrics["arm"] == "supervised+entropy" else 0.1
+        path.write_text(json.dumps(metrics | {"ap50": slope * (metrics["cycle"] + 1)}))
+        costs[metrics["arm"], metrics["cycle"]] = 2 * metrics["images"] + 0.5 * metrics["boxes"]
+    page = Page(write_report([run], prices=(2, 0.5)))
+    random = costs["supervised+random", 2]
+    entropy = (costs["supervised+entropy", 0] + costs["supervised+entropy", 1]) / 2  # has 0.3 halfway from 0.2 to 0.4
+    table = table_of(page, "Cost")
+    assert page.row(table, "supervised+random") == [f"{random:,.0f}", "reference"]
+    assert page.row(table, "supervised+entropy") == [f"{entropy:,.0f}", f"{100 * (1 - entropy / random):.0f} %"]
+
+
+@pytest.mark.parametrize("prices", [("nan", "1"), ("-1", "0"), ("inf", "0")])
+def test_prices_that_are_none_are_refused(finished, tmp_path, monkeypatch, capsys, prices):
+    command = ["miaod", "report", str(finished[0]), "--out", str(tmp_path / "page.html"), "--prices", *prices]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2 and "--prices" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+
+
+def csv_rows(path: Path) -> list[dict]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_an_unknown_reference_is_refused_with_a_suggestion(finished):

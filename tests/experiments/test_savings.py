@@ -98,8 +98,8 @@ def test_the_interval_is_students_over_seeds_paired_by_seed():
 
 
 def test_nobody_saves_more_than_everything():
-    random = [(0.1, 0.2, 0.3, 0.4, 0.5)] * 2
-    one = saved(random, [(0.1, 0.6, 0.6, 0.6, 0.6), (0.1, 0.2, 0.3, 0.45, 0.5)])
+    random = [(0.1, 0.2, 0.3, 0.4, 0.5)] * 3
+    one = saved(random, [(0.1, 0.6, 0.6, 0.6, 0.6), (0.1, 0.2, 0.3, 0.45, 0.5), (0.1, 0.2, 0.3, 0.45, 0.5)])
     assert one["low"] < 0 and one["high"] == 1
 
 

@@ -14,10 +14,10 @@ from miaod_plugin.experiments.report.statistics import (
     class_balance,
     class_counts,
     describe,
+    holm,
     overlap,
     paired_difference,
     paired_table,
-    ranks,
     seeds_note,
 )
 
@@ -60,9 +60,16 @@ def test_one_seed_has_no_interval_and_says_so():
     one = {"n": 1, "mean": 0.3, "sd": None, "low": None, "high": None, "least": 0.3, "most": 0.3, "few": True}
     assert describe([0.3]) == one
     assert describe([])["mean"] is None
-    assert seeds_note(1) == "1 seed: no standard deviation, interval or test"
+    assert seeds_note(1) == "1 seed: no interval or test"
+    assert seeds_note(2) == "2 seeds: no interval or test"
     assert seeds_note(3) == "only 3 seeds: read intervals and p-values with care"
     assert seeds_note(5) is None and not describe([0.1] * 5)["few"]
+
+
+def test_two_seeds_have_a_deviation_but_no_interval_as_it_would_hide_every_difference():
+    two = describe([0.30, 0.34])
+    assert (two["low"], two["high"], two["least"], two["most"]) == (None, None, 0.30, 0.34)
+    assert two["sd"] == pytest.approx(0.0282843, abs=1e-7)
 
 
 def test_budget_table_describes_each_arm_and_cycle():
@@ -151,14 +158,37 @@ def test_differences_that_are_equal_but_for_rounding_have_no_p_value():
     assert paired_difference({0: 0.3, 1: 0.4, 2: 0.9}, {0: 0.2, 1: 0.3, 2: 0.8})["p_value"] is None
 
 
-def test_pairs_are_matched_by_seed_and_need_two():
+def test_pairs_are_matched_by_seed_and_a_test_needs_three():
     difference = paired_difference({0: 0.5, 1: 0.4, 7: 0.9}, {1: 0.1, 0: 0.3, 8: 0.0})
-    assert (difference["n"], difference["mean"]) == (2, pytest.approx(0.25))
+    assert (difference["n"], difference["mean"], difference["p_value"]) == (2, pytest.approx(0.25), None)
     assert difference["values"] == pytest.approx([0.2, 0.3])
     one = paired_difference({0: 0.5}, {0: 0.25, 1: 0.4})
     assert (one["n"], one["mean"], one["low"], one["p_value"]) == (1, 0.25, None, None)
     none = paired_difference({0: 0.5}, {1: 0.4})
     assert (none["n"], none["mean"], none["p_value"]) == (0, None, None)
+
+
+def test_holms_correction_by_hand():
+    # of four tests: .01 * 4, .02 * 3, .03 * 2 = .06 and no less than .06, .5 * 1; what was not tested does not count
+    assert holm([0.02, None, 0.5, 0.01, 0.03]) == [pytest.approx(0.06), None, 0.5, 0.04, pytest.approx(0.06)]
+    # .04 * 2 = .08, and .05 * 1 no less than that; .6 * 2 no more than 1
+    assert holm([0.04, 0.05]) == [0.08, 0.08] and holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.3]) == [0.3] and holm([None]) == [None] and holm([]) == []
+
+
+def test_areas_are_one_family_of_tests_and_the_cycles_after_the_first_another():
+    arms = {
+        "entropy": {0: (0.1, 0.25, 0.37), 1: (0.2, 0.21, 0.36), 2: (0.3, 0.27, 0.35)},
+        "coreset": {0: (0.2, 0.2, 0.35), 1: (0.1, 0.3, 0.42), 2: (0.4, 0.31, 0.3)},
+    }
+    result = paired_table(table(AP50 | arms), reference="random")
+    for family, cycles in ((3, ["area"]), (6, [1, 2])):
+        rows = [row for row in result if row["cycle"] in cycles]
+        least, most = (choose(rows, key=lambda row: row["p_value"]) for choose in (min, max))
+        assert least["p_holm"] == pytest.approx(family * least["p_value"])
+        assert least["p_holm"] <= most["p_holm"] == max(row["p_holm"] for row in rows)
+    assert [row["p_holm"] for row in result if row["cycle"] == 0] == [None] * 3
+    assert row_of(result, arm="coreset", cycle=0)["p_value"] is not None, "training may differ before any selection"
 
 
 def test_unknown_reference_arm_is_named():
@@ -201,27 +231,15 @@ def test_overlap_leaves_the_initial_set_out():
     assert row_of(three, cycle=1, arm="miaod", other="entropy")["jaccard"] == 0
 
 
-def test_ranks_share_ties_and_average_over_seeds():
-    rows = table({"a": {0: (0.1, 0.2), 1: (0.3, 0.2)}, "b": {0: (0.1, 0.3), 1: (0.2, 0.3)}, "c": {0: (0.0, 0.1)}})
-    # seed 1 has no c, so only seed 0 counts: a and b tie at cycle 0
-    result = ranks(rows)
-    assert result["a"] == {"cycles": {0: 1.5, 1: 2.0}, "mean": 1.75}
-    assert result["b"]["cycles"] == {0: 1.5, 1: 1.0}
-    assert result["c"]["mean"] == 3
-    both = ranks([row for row in rows if row["arm"] != "c"])
-    assert both["a"]["cycles"] == {0: pytest.approx((1.5 + 1) / 2), 1: 2.0}
-
-
 def test_results_can_be_written_as_strict_json():
     rows = table()
     for result in (
         budget_table(rows, full=0.8),
         paired_table(rows, "random"),
         areas(rows),
-        ranks(rows),
     ):
         assert json.loads(json.dumps(result, allow_nan=False))
 
 
 def test_no_rows_give_empty_tables():
-    assert budget_table([]) == [] and areas([]) == {} and ranks([]) == {}
+    assert budget_table([]) == [] and areas([]) == {}
