@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from miaod_plugin.detectors.network import InstanceOutputs
-from miaod_plugin.parameters import NonNegative, Number, RandomState, check_arguments
+from miaod_plugin.parameters import NonNegative, Number, Probability, RandomState, check_arguments
 from miaod_plugin.query import QueryStrategy
 from miaod_plugin.views import AsItIs, CutOut, Mirrored, Rotated, Scaled
 
@@ -24,7 +24,7 @@ class CALDSampling(QueryStrategy):
     detection is matched to that of a view which overlaps it most, where it should be; they agree by
     ``IoU + (1 - JS) (s + s') / 2``, with the scores s and the Jensen-Shannon divergence in nats of their class
     probabilities. Of each view the least ``|agreement - base|`` of a detection counts, at most 1, and 0 where nothing
-    is found. The utility of an image is 1 less the mean over the views; 1 without any detection.
+    is found. The utility of an image is 1 less the mean over the views.
 
     Of the ``reach`` times as many best images as asked for, those are chosen whose class scores (the highest of each
     class, mean over the views) diverge most from the mean number of objects of each class in the annotated images.
@@ -38,6 +38,9 @@ class CALDSampling(QueryStrategy):
         The agreement that is the most informative: neither are the boxes unlike, nor alike and sure.
     reach : float
         Images kept by their utility for each that is asked for.
+    undetected : float
+        Utility of an image without any detection, 1 as in the authors' implementation; at 0 such images come last, for
+        a detector that has learned so little that nearly all of them are empty.
     random_state : int, optional
         Without effect: nothing is drawn.
 
@@ -50,10 +53,15 @@ class CALDSampling(QueryStrategy):
     needs_labeled = "targets"
 
     def __init__(
-        self, base: NonNegative = 1.3, reach: Annotated[float, Number(1)] = 1.2, random_state: RandomState = None
+        self,
+        base: NonNegative = 1.3,
+        reach: Annotated[float, Number(1)] = 1.2,
+        undetected: Probability = 1.0,
+        random_state: RandomState = None,
     ):
         self.base = base
         self.reach = reach
+        self.undetected = undetected
         self.random_state = random_state
 
     def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
@@ -89,7 +97,7 @@ class CALDSampling(QueryStrategy):
                 self._least(view.boxes(found[0], size), *found[1:], *other)
                 for view, other in zip(VIEWS[1:], views, strict=True)
             ]
-            rows.append(1 - torch.stack(least).mean() if len(found[0]) else found[0].new_ones(()))
+            rows.append(1 - torch.stack(least).mean() if len(found[0]) else found[0].new_tensor(self.undetected))
         return torch.stack(rows)
 
     def _least(self, expected: Tensor, scores: Tensor, classes: Tensor, *other: Tensor) -> Tensor:

@@ -51,14 +51,15 @@ def test_utilities_are_how_little_detections_agree_between_views(detector):
     np.testing.assert_allclose(CALDSampling().utilities(detector, POOL), expected, atol=2e-5)
 
 
-def test_an_image_without_a_detection_is_the_most_informative(detector):
+def test_an_image_without_a_detection_is_the_most_informative_or_what_one_says(detector):
     blind = copy.deepcopy(detector)
     for part in blind.network_.modules():
         if hasattr(part, "score_thresh"):
             part.score_thresh = np.sort([found["scores"][0] for found in detector.predict(POOL)])[2]
     seen = [len(found["scores"]) > 0 for found in blind.predict(POOL)]
-    utilities = CALDSampling().utilities(blind, POOL)
+    utilities, last = (CALDSampling(undetected=least).utilities(blind, POOL) for least in (1, 0))
     assert 0 < sum(seen) < len(POOL) and (utilities[~np.array(seen)] == 1).all()
+    assert (last[~np.array(seen)] == 0).all() and (last[seen] == utilities[seen]).all()
 
 
 def test_of_the_best_those_are_taken_whose_classes_diverge_most_from_the_annotated_ones(detector):
