@@ -68,7 +68,7 @@ class MissesSampling(QueryStrategy):
         check_arguments(type(self), self.get_params())
         known = self.known_images(estimator, labeled)
         slope, intercept = self._learned(estimator, *known)
-        seen = estimator.map_pool(X, {"signs": self._signs})["signs"].astype(np.float64)
+        seen = estimator.map_pool(X, {"signs": self._signs})["signs"]
         return np.exp(slope * np.log1p(seen[:, 0]) + intercept) + self.uncertainty * seen[:, 1]
 
     def _learned(self, estimator, X: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -80,7 +80,7 @@ class MissesSampling(QueryStrategy):
         if not any(missed):
             return 0.0, -np.inf
         regression = PoissonRegressor(alpha=self.shrinkage, solver="newton-cholesky", tol=1e-9)
-        regression.fit(np.log1p(seen["signs"][:, :1].astype(np.float64)), missed)
+        regression.fit(np.log1p(seen["signs"][:, :1]), missed)
         return float(regression.coef_[0]), float(regression.intercept_)
 
     def _missed(self, rows: np.ndarray, target: dict) -> int:
@@ -91,7 +91,8 @@ class MissesSampling(QueryStrategy):
     def _signs(self, outputs: InstanceOutputs) -> Tensor:
         """Return the mass that no detection covers, and how unsure the detections are, ``(B, 2)``."""
         pairs = zip(outputs.candidate_rows, outputs.detection_rows, strict=True)
-        return torch.stack([signs(boxes, rows[rows[:, 5] >= self.confident]) for boxes, rows in pairs])
+        images = [(boxes.double(), rows[rows[:, 5] >= self.confident].double()) for boxes, rows in pairs]
+        return torch.stack([signs(boxes, rows) for boxes, rows in images])
 
 
 def signs(boxes: Tensor, detections: Tensor) -> Tensor:
@@ -110,5 +111,5 @@ def signs(boxes: Tensor, detections: Tensor) -> Tensor:
     around = (near >= SAME) & (boxes[:, 4:5] == detections[:, 4])
     weights = boxes[:, 5:] * around
     spread = (weights * (1 - near)).sum(dim=0) / weights.sum(dim=0).clamp(min=1e-12)
-    entropy = binary_entropy(detections[:, 5].double()) / np.log(2)
-    return torch.stack([mass, (entropy + spread).sum().to(mass)])
+    entropy = binary_entropy(detections[:, 5]) / np.log(2)
+    return torch.stack([mass, (entropy + spread).sum()])

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from double_precision import in_double
 from scipy.spatial.distance import cdist
 from scipy.stats import entropy as shannon_entropy
 from sklearn.dummy import DummyClassifier
@@ -57,7 +58,7 @@ def test_coreset_equals_the_greedy_k_center_of_a_distance_matrix(detector):
         nearest = np.minimum(nearest, matrix[farthest])
     indices, utilities = CoreSetSampling().query(detector, DATA.X[6:], 8)
     assert indices.tolist() == [index for index, _ in expected]
-    np.testing.assert_allclose(utilities, [distance for _, distance in expected], rtol=1e-4)
+    np.testing.assert_allclose(utilities, [distance for _, distance in expected], rtol=1e-6)
 
 
 def test_coreset_takes_every_image_once_even_when_they_are_all_alike(detector):
@@ -104,6 +105,7 @@ def test_a_ranking_yields_what_a_query_returns_one_by_one(detector, strategy):
 
 @pytest.mark.parametrize("aggregate", ["max", "mean", "sum"])
 def test_entropy_of_detections_is_scipy_s(detector, aggregate):
+    detector = in_double(detector)
     predictions = detector.predict(DATA.X[6:])
     assert max(len(found["scores"]) for found in predictions) > 1
     expected = [
@@ -113,30 +115,31 @@ def test_entropy_of_detections_is_scipy_s(detector, aggregate):
         for found in predictions
     ]
     utilities = EntropySampling(aggregate=aggregate).utilities(detector, DATA.X[6:])
-    np.testing.assert_allclose(utilities, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(utilities, expected, rtol=1e-6)
 
 
 def test_entropy_of_instances_counts_every_anchor_and_class(detector):
     def scores(outputs):
         return torch.cat(outputs.heads[0], dim=1).sigmoid()
 
-    p = detector.map_pool(DATA.X[6:], {"p": scores})["p"].astype(np.float64)
+    detector = in_double(detector)
+    p = detector.map_pool(DATA.X[6:], {"p": scores})["p"]
     expected = shannon_entropy(np.stack([p, 1 - p]), axis=0).sum(axis=2).mean(axis=1)
     utilities = EntropySampling(over="instances", aggregate="mean").utilities(detector, DATA.X[6:])
-    np.testing.assert_allclose(utilities, expected, rtol=1e-3)
+    np.testing.assert_allclose(utilities, expected, rtol=1e-6)
 
 
 def test_entropy_of_instances_leaves_padding_out(detector):
-    X = np.ascontiguousarray(DATA.X[6:, :, :40])  # padded to 64 x 64
+    X, detector = np.ascontiguousarray(DATA.X[6:, :, :40]), in_double(detector)  # padded to 64 x 64
     p = detector.map_pool(X, {"p": lambda outputs: torch.cat(outputs.heads[0], dim=1).sigmoid()})["p"]
     on_image = []
     for stride in (8, 16, 32):
         columns = (np.arange(64 // stride) + 0.5) * stride < 40
         on_image.append(np.repeat(np.tile(columns, 64 // stride), 6))  # six anchors in each cell, row by row
-    p = p[:, np.concatenate(on_image)].astype(np.float64)
+    p = p[:, np.concatenate(on_image)]
     expected = shannon_entropy(np.stack([p, 1 - p]), axis=0).sum(axis=2).sum(axis=1)
     utilities = EntropySampling(over="instances", aggregate="sum").utilities(detector, X)
-    np.testing.assert_allclose(utilities, expected, rtol=1e-3)
+    np.testing.assert_allclose(utilities, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_every_pick_is_the_farthest_row_and_equals_come_last_in_their_order(pool
     expected, distances = greedy(pool, pool[3:6])
     indices, utilities = k_center_greedy(pool, pool[3:6], N)
     np.testing.assert_array_equal(indices, expected)
-    np.testing.assert_allclose(utilities, distances, rtol=1e-5)
+    np.testing.assert_allclose(utilities, distances, rtol=1e-6)
     assert (utilities == 0).sum() == (distances == 0).sum() > 0 and (np.diff(utilities) <= 0).all()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from by_hand import trained
+from double_precision import in_double
 from scipy.stats import entropy as shannon_entropy
 
 from miaod_plugin.data import make_digit_scenes, read_image
@@ -16,7 +17,7 @@ START, POOL = DATA.X[:8], DATA.X[8:]
 
 @pytest.fixture(scope="module")
 def detector():
-    return trained(DATA, 8, steps=80)
+    return in_double(trained(DATA, 8, steps=80))
 
 
 def cosine(a, b):
@@ -97,10 +98,10 @@ def test_images_are_accepted_by_their_prototypes_rare_classes_first(detector, n)
     counts = np.bincount(np.concatenate([target["labels"] for target in DATA.y[:8]]), minlength=4)
     expected = accepted_by_hand(images, counts, n)
     entropies = np.array([sum(h for h, _, _ in image.values()) for image in images])
-    np.testing.assert_allclose(ENMSSampling().utilities(detector, POOL), entropies, rtol=1e-5)
+    np.testing.assert_allclose(ENMSSampling().utilities(detector, POOL), entropies, rtol=1e-6)
     indices, utilities = ENMSSampling().query(detector, POOL, n)
     assert indices.tolist() == expected
-    np.testing.assert_allclose(utilities, np.minimum.accumulate(entropies[expected]), rtol=1e-5)
+    np.testing.assert_allclose(utilities, np.minimum.accumulate(entropies[expected]), rtol=1e-6)
     assert n == 1 or indices.tolist() != np.argsort(-entropies, kind="stable")[:n].tolist()
 
 

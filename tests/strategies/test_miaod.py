@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from double_precision import in_double
 
 from miaod_plugin import MIAODDetector, ObjectDetector, mil
 from miaod_plugin.data import make_digit_scenes, make_targets
@@ -31,18 +32,18 @@ def by_hand(estimator, X, top_k):
 
 
 def test_utilities_are_the_mean_of_the_largest_instance_uncertainties():
-    estimator = detector().fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    estimator = in_double(detector().fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:]))
     utilities = MIAODSampling(top_k=5).utilities(estimator, DATA.X[4:])
-    np.testing.assert_allclose(utilities, by_hand(estimator, DATA.X[4:], 5), rtol=1e-4)
+    np.testing.assert_allclose(utilities, by_hand(estimator, DATA.X[4:], 5), rtol=1e-6)
     n_instances = 6 * (64 + 16 + 4)
     default = MIAODSampling().utilities(estimator, DATA.X[4:])
-    np.testing.assert_allclose(default, by_hand(estimator, DATA.X[4:], int(np.ceil(0.1 * n_instances))), rtol=1e-4)
+    np.testing.assert_allclose(default, by_hand(estimator, DATA.X[4:], int(np.ceil(0.1 * n_instances))), rtol=1e-6)
 
 
 @pytest.mark.parametrize("top_k", [5, 0.25, 10_000])
 def test_utilities_leave_padding_out(top_k):
     X = np.ascontiguousarray(DATA.X[4:, :, :40])  # padded to 64 x 64
-    estimator = detector().fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    estimator = in_double(detector().fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:]))
     heads = {f"s{k}": lambda outputs, k=k: torch.cat(outputs.heads[k], dim=1).sigmoid() for k in (0, 1)}
     s1, s2 = (scores.astype(np.float64) for scores in estimator.map_pool(X, heads).values())
     # the cells whose centre is on the image, at strides 8, 16 and 32 row by row, with six anchors each
@@ -51,19 +52,19 @@ def test_utilities_leave_padding_out(top_k):
     uncertainties = np.sort(((s1 - s2) ** 2).mean(axis=2)[:, on_image], axis=1)[:, ::-1]
     count = {5: 5, 0.25: np.ceil(0.25 * on_image.sum()), 10_000: on_image.sum()}[top_k]
     expected = uncertainties[:, : int(count)].mean(axis=1)
-    np.testing.assert_allclose(MIAODSampling(top_k=top_k).utilities(estimator, X), expected, rtol=1e-4)
+    np.testing.assert_allclose(MIAODSampling(top_k=top_k).utilities(estimator, X), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["improved", "faithful"])
 def test_utilities_by_weights_are_the_weighted_uncertainties(mode):
-    estimator = detector(mode=mode).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:])
+    estimator = in_double(detector(mode=mode).fit(DATA.X[:4], DATA.y[:4], unlabeled=DATA.X[4:]))
     utilities = MIAODSampling(average="weights").utilities(estimator, DATA.X[4:])
     for image, utility in zip(DATA.X[4:], utilities, strict=True):
         with torch.no_grad():
             outputs = estimator.network_([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
         s1, s2 = (1 / (1 + np.exp(-torch.cat(levels, dim=1)[0].double().numpy())) for levels in outputs.heads)
         weights = torch.cat(mil_instances(outputs, estimator.training_.options_).weights, dim=1)[0].double().numpy()
-        assert utility == pytest.approx((weights * (s1 - s2) ** 2).mean(axis=1).sum(), rel=1e-4)
+        assert utility == pytest.approx((weights * (s1 - s2) ** 2).mean(axis=1).sum(), rel=1e-6)
 
 
 def test_by_weights_more_objects_make_an_image_less_uncertain_than_by_the_most_uncertain_instances():
