@@ -56,6 +56,14 @@ def test_steps_are_measured_on_random_images_where_there_is_no_data(tmp_path, un
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_training_whose_steps_take_long_is_left_early_and_its_detector_asked_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("miaod_plugin.experiments.runner.plan.SECONDS", 0.0)
+    arms = [{"training": "supervised", "strategy": "random"}]
+    config = load_config(write_experiment(tmp_path, data=VOC | {"sizes": SIZES}, arms=arms, budgets=[100, 200]))
+    lines = printed(lambda console: show_plan(config, tmp_path / "runs", console))
+    assert "by 2 measured steps" in lines[-1]  # of three, the first of which warms up
+
+
 def test_a_missing_data_set_without_sizes_is_refused(tmp_path):
     config = load_config(write_experiment(tmp_path, data=VOC))
     with pytest.raises(DataError, match="no such folder"):
