@@ -28,7 +28,7 @@ test-foreign: $(VENV)/.installed
 
 test-ray: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[ray]"
-	$(BIN)/python -m pytest -m slow tests/experiments/test_ray_tasks.py
+	$(BIN)/python -m pytest -m slow tests/experiments/test_ray_tasks.py tests/miaod_plugin/test_rank_on_ray.py
 
 test-gpu: $(VENV)/.installed
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu

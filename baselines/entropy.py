@@ -36,6 +36,8 @@ class EntropySampling(QueryStrategy):
     detection*, BMVC 2018, for the aggregation over a detector's outputs.
     """
 
+    reads_of_pool = "image"
+
     def __init__(
         self,
         over: Literal["detections", "instances"] = "detections",

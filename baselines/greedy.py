@@ -46,7 +46,7 @@ class GreedySampling(QueryStrategy):
     None.
     """
 
-    needs_labeled = "images"
+    needs_labeled, reads_of_pool = "images", "embeddings"
 
     def order(
         self, pool: np.ndarray, labeled: np.ndarray, device="cpu", weights: np.ndarray | None = None

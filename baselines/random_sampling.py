@@ -16,6 +16,8 @@ class RandomSampling(QueryStrategy):
         Seed. With an int, the same pool gives the same answer.
     """
 
+    reads_of_pool = "number"
+
     def __init__(self, random_state: RandomState = None):
         self.random_state = random_state
 

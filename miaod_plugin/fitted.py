@@ -79,6 +79,7 @@ class FittedDetector(BaseEstimator):
         *,
         y=None,
         views: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+        read: Callable[..., torch.Tensor] | None = None,
     ) -> Iterator[tuple[np.ndarray, dict]]:
         """Yield what `map_pool` stacks, batch by batch, so that a long pass can be shown, stopped and gone on with.
 
@@ -89,6 +90,9 @@ class FittedDetector(BaseEstimator):
         on_broken : callable, optional
             Called with the row of an image that cannot be read, and the error; the image is left out. Without it the
             error is raised.
+        read : callable, optional
+            What makes a uint8 tensor ``(3, H, W)`` of an element of X, or raises a DataError; by default `read_image`,
+            by way of the cache where there is one.
 
         Yields
         ------
@@ -106,7 +110,7 @@ class FittedDetector(BaseEstimator):
                 raise DataError(f"y[{unlabelled[0]}] is None; give a target for each image, or no y")
             check_targets(y, len(self.classes_))
         warn_of_size(self.network_, X)
-        how = {"read": self._read, "precision": self.precision}
+        how = {"read": read or self._read, "precision": self.precision}
         return map_batches(
             self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views, **how
         )

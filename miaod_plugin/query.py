@@ -31,6 +31,11 @@ class QueryStrategy(BaseEstimator):
     # What a query must be told of the images annotated so far: the images, or with "targets" their boxes, too.
     needs_labeled: ClassVar[Literal["images", "targets"] | None] = None
 
+    # What the choice follows from, where many machines look at the pool: "image" where `utilities` rates each image
+    # whatever else the pool holds and the highest are chosen, "number" where it depends on how many images there are
+    # alone, "embeddings" where `picks_of` and `of_picks` make it. Without, the pool must be in one place.
+    reads_of_pool: ClassVar[Literal["image", "number", "embeddings"] | None] = None
+
     # The parameter of the strategy, true or false, that says whether `prepared` may train on the pool.
     adapts_by: ClassVar[str | None] = None
 

@@ -55,6 +55,11 @@ class CostAwareSampling(WrappedStrategy):
         """What the strategy inside needs."""
         return self.inner.needs_labeled
 
+    @property
+    def reads_of_pool(self) -> str | None:
+        """What the strategy inside does, if it rates each image."""
+        return "image" if self.inner.reads_of_pool == "image" else None
+
     def utilities(self, estimator, X, *, labeled=None) -> np.ndarray:
         """Return the utility of each image for a second of annotation, ``(n,)``."""
         check_arguments(type(self), self.get_params(deep=False))

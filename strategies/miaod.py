@@ -54,7 +54,7 @@ class MIAODSampling(QueryStrategy):
     (2, True)
     """
 
-    trained_by, adapts_by = MIAOD, "adapt"
+    trained_by, adapts_by, reads_of_pool = MIAOD, "adapt", "image"
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ class MissesSampling(QueryStrategy):
     False Negative Prediction for Object Detection*, CVPR 2024; the regression is this package's.
     """
 
-    needs_labeled = "targets"
+    needs_labeled, reads_of_pool = "targets", "image"
 
     def __init__(
         self,

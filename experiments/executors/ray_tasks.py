@@ -7,13 +7,14 @@ then it goes on from the cell's checkpoint, on the storage that all nodes share.
 import logging
 import os
 import pickle
-import socket
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
 from platform import node
 from typing import Annotated
 
+from miaod_plugin.cluster.connection import check_address, connected, require_ray
 from miaod_plugin.errors import ConfigError, DataError, MiaodError
 from miaod_plugin.parameters import Number, Whole
 
@@ -55,37 +56,19 @@ class RayTasks(CellExecutor):
         retries: Annotated[int, Whole(0, 1000)] = 3,
     ):
         super().__init__(run)
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            if error.name != "ray":
-                raise
-            raise ConfigError("executor ray: Ray is not installed; pip install 'miaod-plugin[ray]'") from None
-        if address is not None and "://" in address:
-            raise ConfigError(
-                f"executor.options.address: {address!r} is for programs outside the cluster; run the command on a node"
-                " of it, with HOST:PORT or auto"
-            )
+        ray = require_ray("executor ray")
+        check_address(address, "executor.options.address")
         for name, amount in (("cpus", cpus), ("gpus", gpus or 0)):
             if amount > 1 and amount != int(amount):
                 raise ConfigError(f"executor.options.{name}: {amount} is no whole number; only less than 1 may be none")
-        self._ray, self._address, self._retries = ray, address, retries
+        self._ray, self._address, self._retries, self._connection = ray, address, retries, ExitStack()
         self._needs = {"CPU": cpus, "GPU": gpus, "memory": memory}
         self._refs: dict[Cell, object] = {}
         self._environments: list[dict] = []
         self._told_environments = 0
 
     def __enter__(self) -> "RayTasks":
-        ray = self._ray
-        self._connected = not ray.is_initialized()
-        if self._connected:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run reports to nobody, unless the user wants it
-            try:
-                _require_listener(self._address)
-                ray.init(self._address, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                reason = " ".join(str(error).split())
-                raise ConfigError(f"Ray at {self._address or 'this machine'}: cannot be reached: {reason}") from None
+        self._connection.enter_context(connected(self._ray, self._address))
         self._start()
         return self
 
@@ -153,15 +136,7 @@ class RayTasks(CellExecutor):
         for ref in [*self._refs.values()]:  # there are some after an error or Ctrl-C alone
             self._ray.cancel(ref, force=True)  # every file that it is writing is whole or absent
         self._ray.kill(self._inbox)
-        if self._connected:
-            self._ray.shutdown()
-
-
-def _require_listener(address: str | None) -> None:
-    """Raise an OSError or a ValueError at once where nobody listens at HOST:PORT: Ray tries for minutes."""
-    host, colon, port = (address or "").rpartition(":")
-    if colon:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        self._connection.close()
 
 
 class _Inbox:

@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 
 
 def rank(
-    folder: Annotated[Path, typer.Argument(help="Folder of images without annotation.", show_default=False)],
+    pool: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of images without annotation; with --ray also Parquet files of them, or a URL.",
+            show_default=False,
+        ),
+    ],
     checkpoint: Checkpoints,
+    address: Annotated[
+        str | None, typer.Argument(help="Of --ray: HOST:PORT, auto or local.", show_default=False)
+    ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many images to pick.")] = 100,
     strategy: Annotated[str, typer.Option(help="A registered query strategy, or skactiveml:NAME.")] = "miaod",
     labelled: Annotated[
@@ -45,11 +54,21 @@ def rank(
     orientation: Orientation = "upright",
     on_error: OnError = "stop",
     device: Device = "auto",
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Look at the images on Ray: on this machine, or where ADDRESS says.")
+    ] = False,
+    root: Annotated[
+        str | None,
+        typer.Option(help="With --ray, where the paths in Parquet files lie; in the files' own folder when left out."),
+    ] = None,
 ) -> None:
     """Rank a folder of images by how much their annotation would teach a detector.
 
-    What is done is kept beside the file to write, and the same command goes on from there.
+    What is done is kept beside the file to write, and the same command goes on from there. On Ray the utilities or
+    embeddings of all images stay there, as Parquet.
     """
+    from ..cluster.ranking import PoolQuery, rank_on_ray
+    from ..cluster.shards import ImagePool
     from ..data import load_folder
     from ..files import write_text
     from ..ranking.found import as_coco, as_csv, as_json
@@ -59,39 +78,48 @@ def rank(
     from ..registry import STRATEGIES, find
 
     query_strategy = find(STRATEGIES, strategy)(random_state=seed)
-    estimator = _asked(checkpoint, device, query_strategy, strategy)
+    if not ray and (other := address or root):
+        raise ConfigError(f"{other}: an address and --root are for --ray; give that, too, or leave it out")
+    estimator = _asked(checkpoint, "cpu" if ray else device, query_strategy, strategy)
     annotated = _annotated(labelled, annotations, estimator.classes_.tolist())
     if annotated is None and query_strategy.needs_labeled:
         raise ConfigError(f"--strategy {strategy} starts from the annotated images; give their folder with --labelled")
     if query_strategy.needs_labeled == "targets" and annotated.y is None:
         raise ConfigError(f"--strategy {strategy} learns from annotated boxes; give their COCO file with --annotations")
-    pool = load_folder(folder)
     others = [rows_key(other) for other in checkpoint[1:]]
-    rows = RowFile(out.with_name(f"{out.name}.partial"), ranking_key(checkpoint[0], query_strategy, others=others))
-    left_out = set()
+    key, left_out = ranking_key(checkpoint[0], query_strategy, others=others), set()
 
     def leave_out(error: BrokenImages) -> None:
         left_out.update(error.errors)
         name_broken(error.errors, left_out=True)
 
+    on_broken = leave_out if on_error == "skip" else None
+    rows = RowFile(out.with_name(f"{out.name}.partial"), key)
     try:
         with progress_bar("images") as show:
-            detector = PatientDetector(estimator, rows, show)
-            on_broken = leave_out if on_error == "skip" else None
-            ranked = rank_images(detector, query_strategy, pool, n, on_broken, annotated)
+            if ray:
+                query = PoolQuery(query_strategy, n, str(checkpoint[0].absolute()), key, annotated, orientation)
+                place = ImagePool(pool, root, estimator.score_batch_size)
+                parts = out.absolute().with_name(f"{out.name}.rows")
+                ranked, n_images = rank_on_ray(query, place, parts, address, device, show, on_broken)
+            else:
+                images = load_folder(pool)
+                detector = PatientDetector(estimator, rows, show)
+                ranked = rank_images(detector, query_strategy, images, n, on_broken, annotated)
+                ranked = [image.oriented(Path(pool) / image.path, orientation) for image in ranked]
+                n_images = len(set(images.X.tolist()) - left_out)
     except BrokenImages as error:
         refuse_broken(error.errors, "the others are done and kept")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
-    ranked = [image.oriented(folder / image.path, orientation) for image in ranked]
     kind = format or ("json" if out.suffix.lower() == ".json" else "csv")
     if kind == "csv":
         write_text(out, as_csv(ranked))
     else:
         write_text(out, (as_json if kind == "json" else as_coco)(ranked, estimator.classes_.tolist(), threshold))
     rows.remove()
-    print(f"{out}: the {len(ranked)} images of {len(set(pool.X.tolist()) - left_out)} to annotate next, by {strategy}")
+    print(f"{out}: the {len(ranked)} images of {n_images} to annotate next, by {strategy}")
 
 
 def _asked(checkpoints: list[Path], device: str, strategy: "QueryStrategy", name: str):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +32,25 @@ MAX_PIXELS = 178_956_970
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
 
-def read_image(x: str | Path | np.ndarray) -> torch.Tensor:
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image file that was read already: from a table or an object store, say; `name` is what errors call it."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def read_image(x: str | Path | EncodedImage | np.ndarray) -> torch.Tensor:
     """Return one image as an RGB tensor, upright: turned as the EXIF orientation of its file says.
 
     Parameters
     ----------
-    x : str, Path or uint8 ndarray of shape (H, W, 3)
-        One element of `DetectionData.X`. Grey, palette, CMYK and 16-bit files are converted, alpha is dropped.
+    x : str, Path, EncodedImage or uint8 ndarray of shape (H, W, 3)
+        One element of `DetectionData.X`, or the content of a file. Grey, palette, CMYK and 16-bit files are converted,
+        alpha is dropped.
 
     Returns
     -------
@@ -88,7 +102,7 @@ def image_size(x: str | Path | np.ndarray) -> tuple[int, int]:
     return height, width
 
 
-def stored_frame(path: str | Path) -> tuple[tuple[int, int], int]:
+def stored_frame(path: str | Path | EncodedImage) -> tuple[tuple[int, int], int]:
     """Return the ``(height, width)`` of the pixels as they are stored, and the EXIF orientation, 1 to 8."""
     with _opened(path) as image:
         return (image.height, image.width), orientation_of(image)
@@ -102,7 +116,9 @@ def read_frames(paths: Sequence[str], orientation: str) -> Frames:
     return frames_of(sizes, np.array([turn for _, turn in frames], dtype=np.int64), orientation)
 
 
-def on_stored_pixels(x: str | Path | np.ndarray, boxes: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+def on_stored_pixels(
+    x: str | Path | EncodedImage | np.ndarray, boxes: np.ndarray
+) -> tuple[tuple[int, int], np.ndarray]:
     """Return the stored ``(height, width)`` of an image, and the boxes on its upright pixels as boxes on those."""
     size, turn = (image_size(x), 1) if isinstance(x, np.ndarray) else stored_frame(x)
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -110,11 +126,15 @@ def on_stored_pixels(x: str | Path | np.ndarray, boxes: np.ndarray) -> tuple[tup
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _opened(path: str | Path | EncodedImage) -> Iterator[Image.Image]:
     """Open an image file and check its header; whatever goes wrong here or in the body names the file in one line."""
-    _require_file(path)
+    file = path
+    if isinstance(path, EncodedImage):
+        file = io.BytesIO(path.content)
+    else:
+        _require_file(path)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             if image.height * image.width > MAX_PIXELS:
                 raise Image.DecompressionBombError
             yield image

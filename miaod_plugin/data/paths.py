@@ -25,13 +25,18 @@ def path_inside(folder: Path, name: str, source: str | Path) -> Path:
         If `name` is empty, absolute, climbs with ``..``, reaches another folder through a symbolic link, or holds what
         no text file can.
     """
-    windows = PureWindowsPath(name)  # splits at both / and \, and sees drives: what no platform may follow
-    if not name or not is_writable(name) or windows.anchor or ".." in windows.parts:
-        raise DataError(f"{source}: {shown(name)} is not a path inside {folder}; use a relative path without '..'")
+    check_relative(folder, name, source)
     path = folder / name
     if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), "")):
         raise DataError(f"{source}: {shown(name)} is a link that leaves {folder}; put the file itself there")
     return path
+
+
+def check_relative(folder: str | Path, name: str, source: str | Path) -> None:
+    """Raise a DataError if a `name` that `source` gives is empty, absolute, climbs, or holds what no text file can."""
+    windows = PureWindowsPath(name)  # splits at both / and \, and sees drives: what no platform may follow
+    if not name or not is_writable(name) or windows.anchor or ".." in windows.parts:
+        raise DataError(f"{source}: {shown(name)} is not a path inside {folder}; use a relative path without '..'")
 
 
 def require_folder(folder: Path, layout: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.images import on_stored_pixels
+from ..data.images import EncodedImage, on_stored_pixels
 from ..data.orientation import UPRIGHT
 from ..detectors.network import InstanceOutputs
 
@@ -52,7 +52,7 @@ class Found:
         keep = (self.scores >= threshold) & (sides >= _LEAST_SIDE).all(axis=1)
         return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep])
 
-    def oriented(self, file: Path, orientation: str) -> "Found":
+    def oriented(self, file: str | Path | EncodedImage, orientation: str) -> "Found":
         """Return the same with size and boxes on the pixels of its file ``"upright"``, as they are, or ``"stored"``."""
         if orientation == UPRIGHT:
             return self

@@ -86,7 +86,8 @@ class PatientDetector:
         """
         X, y = (check_images(X), None) if y is None else check_annotated_images(X, y)
         images = [image_identity(path) for path in X]
-        questions = {name: f"{self.name}{self._passes} {name} {_place(reducer)}" for name, reducer in reducers.items()}
+        question = f"{self.name}{self._passes}"
+        questions = {name: f"{question} {name} {place_of(reducer)}" for name, reducer in reducers.items()}
         self._passes += 1
         known = set.intersection(*(set(self.rows.rows(question).of) for question in questions.values()))
         new = [k for k, image in enumerate(images) if image not in known]
@@ -115,7 +116,7 @@ class PatientDetector:
             raise BrokenImages({str(X[new[k]]): error for k, error in broken.items()})
 
 
-def _place(reducer: Callable) -> str:
+def place_of(reducer: Callable) -> str:
     """Return where a reducer is written, which tells the passes of one strategy from those of another version of it."""
     kind = reducer if hasattr(reducer, "__qualname__") else type(reducer)
     return f"{kind.__module__}.{kind.__qualname__}"
