@@ -50,6 +50,8 @@ class ExperimentConfig(Section):
     """What the budgets count."""
     initial: Place | None = None
     """A file of image names, with {seed} in its name, instead of drawing the first budget; see `miaod splits`."""
+    replay: Place | None = None
+    """The folder of a run whose arms of the same names have made all selections; here they are only trained on."""
     stopping: list[StopWhen] = Field(default_factory=_usual_rules)
     """Stopping rules whose stops the report shows on the curves; all arms go on to the last budget."""
     full_supervision: bool = False
@@ -132,7 +134,7 @@ class ExperimentConfig(Section):
                 message = f"unknown training {shown(arm.training)}{did_you_mean(arm.training, known)}"
                 raise WrongKeyError(f"arms.{number}.training", message)
             strategy = arm.new_strategy()
-            if not strategy.reads(find(TRAININGS, kind_of(self.trainings, arm.training))):
+            if self.replay is None and not strategy.reads(find(TRAININGS, kind_of(self.trainings, arm.training))):
                 fitting = " or ".join(one for one in registered(TRAININGS) if strategy.reads(find(TRAININGS, one)))
                 message = f"{arm.training!r} does not train what strategy {arm.strategy!r} reads; give {fitting}"
                 raise WrongKeyError(f"arms.{number}.training", message)
@@ -248,4 +250,7 @@ def _resolve_paths(raw: dict, folder: Path) -> dict:
         first = initial.replace("{seed}", str(next(iter(raw["seeds"]), "")))
         if not exists(first) and exists(folder / first):
             resolved["initial"] = str(folder / initial)
+    replay = raw.get("replay")
+    if isinstance(replay, str) and replay and not exists(replay) and exists(folder / replay):
+        resolved["replay"] = str(folder / replay)
     return resolved

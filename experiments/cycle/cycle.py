@@ -48,6 +48,7 @@ from ..store.records import (
     read_record,
     training_done,
 )
+from ..store.replay import take_over
 from ..store.splits import initial_rows
 from ..store.stored import CHECKSUMS, as_json, read_sums, required, seal, write_lines, write_rows, write_sums
 
@@ -260,10 +261,14 @@ def query(experiment: Experiment, cell: Cell, estimator, labelled: np.ndarray, r
     """Ask which images to annotate next, write them down, best first, and return the seconds it took.
 
     Images are taken best first until the next budget is reached; the last may go beyond it, and beyond those after it.
+    Where the experiment replays another run, its picks are taken over, nobody is asked, and ``None`` returned.
     Where what is labelled reaches the next budget already, as it does when nothing is left to label, nobody is asked,
     nothing is picked, and ``None`` returned. The next cycle then trains on the same images, for as many steps as every
     arm does at its budget.
     """
+    if experiment.config.replay is not None:
+        take_over(experiment.run, cell, experiment.train.ids[labelled].tolist())
+        return None
     report("querying")
     config, train, folder = experiment.config, experiment.train, experiment.run.folder(cell)
     arm = next(arm for arm in config.arms if arm.name == cell.arm)

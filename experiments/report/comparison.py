@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
+import numpy as np
+from scipy.stats import rankdata
+
 from miaod_plugin.errors import ConfigError, did_you_mean
 
 from ..store.layout import Cell, Run
@@ -102,20 +105,23 @@ class Comparison:
             table[row["arm"]].append(row | {"points": points})
         return table
 
+    @cached_property
     def areas(self) -> dict[str, dict]:
-        """Return for each arm its area under the curve over seeds, described, with the seeds' own ``values``."""
+        """For each arm its area under the curve over seeds, described, with the seeds' own ``values``."""
         areas = statistics.areas(self.rows, self.score, self.x)
         return {arm: statistics.describe([*own.values()]) | {"values": [*own.values()]} for arm, own in areas.items()}
 
+    @cached_property
     def paired(self) -> dict[str, list[dict]]:
-        """Return for each other arm its differences to the reference, see `statistics.paired_table`."""
+        """For each other arm its differences to the reference, see `statistics.paired_table`."""
         table: dict[str, list[dict]] = {arm: [] for arm in self.arms if arm != self.reference}
         for row in statistics.paired_table(self.rows, self.reference, self.score, self.x):
             table[row["arm"]].append(row)
         return table
 
+    @cached_property
     def measures(self) -> list["Comparison"]:
-        """Return the comparison by each score, against what the budgets count and against boxes."""
+        """The comparison by each score, against what the budgets count and against boxes."""
         scores = [self.score, *(["frequent"] if any("frequent" in row for row in self.rows) else [])]
         return [replace(self, score=score, x=x) for score in scores for x in dict.fromkeys([self.x, "boxes"])]
 
@@ -221,3 +227,26 @@ def compare_runs(comparisons: dict[str, Comparison], reference: str) -> Comparis
     shared = all(one.full == first.full for one in comparisons.values())
     full = first.full if shared else statistics.describe([])
     return Comparison(rows, first.score, reference, full, first.x)
+
+
+def order(comparisons: Mapping[str, Comparison]) -> dict | None:
+    """Return how runs order the arms that all of them have by the mean area, to see whether an order transfers.
+
+    Returns
+    -------
+    dict or None
+        ``arms`` ``{arm: [(area, place), ...]}`` and ``correlations``, Spearman's with the first run; a value for each
+        run. ``None`` for fewer than three arms: two are in the same order half of the time.
+    """
+    areas = [{arm: area["mean"] for arm, area in one.areas.items() if area["n"]} for one in comparisons.values()]
+    shared = [arm for arm in areas[0] if all(arm in own for own in areas)]
+    if len(shared) < 3:
+        return None
+    values = np.array([[own[arm] for arm in shared] for own in areas])
+    places = rankdata(-values, axis=1)
+    pairs = [
+        [*zip(of_arm, of_places, strict=True)] for of_arm, of_places in zip(values.T.tolist(), places.T, strict=True)
+    ]
+    with np.errstate(invalid="ignore"):  # where all places are one
+        correlations = np.atleast_2d(np.corrcoef(places))[0].tolist()
+    return {"arms": dict(zip(shared, pairs, strict=True)), "correlations": correlations}

@@ -47,8 +47,8 @@ def difference_rows(comparison: Comparison) -> list[dict]:
         dict(zip(KEYS, (one.reference, arm, one.score, one.x, row["cycle"]), strict=True))
         | {name: row[name] for name in SAID}
         for compared in (comparison, *comparison.selections())
-        for one in compared.measures()
-        for arm, rows in one.paired().items()
+        for one in compared.measures
+        for arm, rows in one.paired.items()
         for row in rows
         if row["cycle"] == "area" or one.x == comparison.x  # a cycle has one score, whatever it is drawn against
     ]

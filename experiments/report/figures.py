@@ -70,7 +70,7 @@ def curves(run: Run | None, comparison: Comparison, stops: Sequence[tuple[StopWh
 
 def bars(comparison: Comparison) -> dict | None:
     """Return the areas under the curves as bars; None where an arm has none."""
-    areas = comparison.areas()
+    areas = comparison.areas
     if not all(area["n"] for area in areas.values()):
         return None
     series = [
@@ -96,7 +96,7 @@ def bars(comparison: Comparison) -> dict | None:
 
 def differences(run: Run, comparison: Comparison) -> dict | None:
     """Return the plot of paired differences to the reference; None when there are none."""
-    paired = comparison.paired()
+    paired = comparison.paired
     if not any(row["n"] for rows in paired.values() for row in rows):
         return None
     groups = [*comparison.cycles, "area"]

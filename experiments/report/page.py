@@ -19,7 +19,7 @@ from ..store.records import undamaged, unfinished
 from ..store.stored import write_rows
 from . import figures, statistics, tables
 from .classes import LEAST_BOXES, boxes_by_class, class_mean, frequent_classes, per_class
-from .comparison import Comparison, compare, compare_runs
+from .comparison import Comparison, compare, compare_runs, order
 from .pictures import MIN_SCORE, heatmaps, selections
 from .plots import draw_curves
 from .results import collect
@@ -187,4 +187,5 @@ def _together(runs: Sequence[Run], compared: dict[str, Comparison]) -> dict | No
         return None
     name, first = next(iter(compared.items()))
     everything = compare_runs(compared, f"{name}: {first.reference}")
-    return {"comparison": everything, "curves": figures.curves(None, everything), "bars": figures.bars(everything)}
+    drawn = {"curves": figures.curves(None, everything), "bars": figures.bars(everything)}
+    return {"comparison": everything, "names": list(compared), "order": order(compared), **drawn}

@@ -114,7 +114,7 @@ def markdown_table(comparisons: Mapping[str, Comparison], runs: Mapping[str, Run
             caption += f"; in brackets: share of full supervision ({of_full})"
         budgets = [f"{run.config.budgets[cycle]:,}" for cycle in comparison.cycles]
         lines = [f"| arm | {' | '.join(budgets)} | AULC |", f"| :-- |{' --: |' * (len(budgets) + 1)}"]
-        areas = comparison.areas()
+        areas = comparison.areas
         for arm, rows in comparison.table().items():
             by_cycle = {row["cycle"]: row for row in rows}
             cells = [_with_ratio(by_cycle.get(cycle), few) for cycle in comparison.cycles]

@@ -172,7 +172,7 @@ def times_table(run: Run, pool: Pool, speed: Speed) -> Group:
         add(f"optimiser steps, {training}", sum(training_steps(config, training, n) for n in images), each)
     detect = [speed.detect[cell.training] for cell in trained]
     add("test images to detect in", pool.n_test * len(trained), sum(detect) / max(1, len(detect)))
-    for arm in config.arms:
+    for arm in config.arms if config.replay is None else ():
         asking = [cell for cell in left if cell.arm == arm.name and run.asks(cell)]
         images = [labelled_images(config, cell.training, cell.cycle, pool.n_train, pool.mean_cost) for cell in asking]
         add(f"pool images to rate, {arm.name}", sum(pool.n_train - n for n in images), speed.query[arm.name])
@@ -206,7 +206,7 @@ def measure(config: ExperimentConfig, pool: Pool) -> Speed:
             few = X if step[training] < 1 else X[:1]
             detect[training] = _seconds(estimator.predict, few) / len(few)
             for arm in config.arms:
-                if arm.training == training:
+                if arm.training == training and config.replay is None:
                     strategy = make_strategy(config, arm, 0)
                     n_detectors = strategy.n_detectors
                     asked = Committee([estimator] * n_detectors) if n_detectors > 1 else estimator

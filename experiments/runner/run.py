@@ -21,6 +21,7 @@ from ..report.tables import seeds
 from ..store.datasets import decode_all, describe, load_data
 from ..store.layout import Cell, Run
 from ..store.own_files import remove_pixels
+from ..store.replay import require_replayable
 from .progress import Display
 from .work import work_off
 
@@ -58,6 +59,8 @@ def run_experiment(
     experiment = Experiment(config, run, train, test)
     begun_with = {"train": describe(train), "test": describe(test)}
     begun_with |= {f"initial.seed{seed}": describe(train, experiment.initial_set(seed)) for seed in config.seeds}
+    if config.replay is not None:
+        require_replayable(config, begun_with)
     steps = steps_of_cells(experiment)
     if fresh or not run.begun():
         decode_all(train, test)
