@@ -58,7 +58,7 @@ class MeanTeacher(Training):
         burn_in: Probability = 0.2,
         weight: NonNegative = 1.0,
         temperature: Annotated[float, Number(0.01, 1)] = 0.5,
-        strong_share: Probability = 0.5,
+        strong_share: Probability = 0.0,
         average: Annotated[float, Number(0, 1, above=True)] = 0.1,
     ):
         self.epochs = epochs
