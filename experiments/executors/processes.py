@@ -30,7 +30,7 @@ class Processes(CellExecutor):
 
     def __init__(self, run: Run):
         super().__init__(run)
-        context = multiprocessing.get_context("spawn")
+        context = _starting()
         self._messages = context.Queue()
         self._others = set(multiprocessing.active_children())
         threads = threads_of_each(run.config)
@@ -57,6 +57,19 @@ class Processes(CellExecutor):
             for process in set(multiprocessing.active_children()) - self._others:
                 process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _starting() -> multiprocessing.context.BaseContext:
+    """Return how workers are started: forked from a process that does no more than load torch, once for all of them.
+
+    A run's own process must not be forked: it has threads, and a GPU may be in use. Where there is no such server each
+    worker loads torch itself, which takes seconds.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 _experiment: Experiment

@@ -25,28 +25,29 @@ def _heed_ctrl_c() -> None:
 
 
 def start_until(yaml: Path, runs: Path, pattern: str, *more: str) -> tuple[subprocess.Popen, set[int]]:
-    """Start a run and wait until a file appears in it; return the process and its children."""
+    """Start a run and wait until a file appears in it; return the process and its descendants."""
     process = start(yaml, runs, *more)
     deadline = time.monotonic() + 120
     while not list(runs.glob(pattern)):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
         time.sleep(0.01)
-    return process, children(process.pid)
+    return process, descendants(process.pid)
 
 
-def children(pid: int) -> set[int]:
-    """Return the processes whose parent is `pid`."""
-    found = set()
+def descendants(pid: int) -> set[int]:
+    """Return the processes that `pid` has started, and those that they have."""
+    parents = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/stat") as stat:
-                    parent = int(stat.read().rsplit(")", 1)[1].split()[1])
+                    parents[int(entry)] = int(stat.read().rsplit(")", 1)[1].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if parent == pid:
-                found.add(int(entry))
-    return found
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
 
 
 def wait_for_end(pids: set[int]) -> None:

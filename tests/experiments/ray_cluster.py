@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from processes import children
+from processes import descendants
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # how Ray is told to stay on the loopback device
@@ -31,7 +31,7 @@ class TinyCluster:
     def workers(self, nodes=None) -> set[int]:
         """Return the processes that run a cell, of some nodes or of both."""
         nodes = [self._cluster.head_node, self.second] if nodes is None else nodes
-        found = set().union(*(children(raylet(node)) for node in nodes))
+        found = set().union(*(descendants(raylet(node)) for node in nodes))
         return {pid for pid in found if b"ray::_run" in command_of(pid)}
 
     def others(self) -> list:

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from processes import children, start, wait_for_end
+from processes import descendants, start, wait_for_end
 from safetensors.numpy import load_file
 from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 
@@ -43,18 +43,18 @@ def doing(run: Path) -> set[str]:
 def kill_at(yaml: Path, runs: Path, moment: str, rng: random.Random) -> bool:
     """Start the run and kill it at such a moment; return False if it ended before."""
     process, run = start(yaml, runs), runs / "tiny"
-    before, begin, workers = doing(run), time.monotonic(), set()
+    before, begin, workers = doing(run), time.monotonic(), set()  # and what tracks resources, and starts workers
     wait = rng.uniform(0, 8)
     while process.poll() is None:
-        workers |= children(process.pid)
-        new = time.monotonic() - begin > wait if moment == "any" else len(workers) > 1 and moment in doing(run) - before
+        workers |= descendants(process.pid)
+        new = time.monotonic() - begin > wait if moment == "any" else len(workers) > 2 and moment in doing(run) - before
         if new or time.monotonic() - begin > 60:
             break
         before &= doing(run)  # what an earlier kill left behind is no sign, until it has gone
         time.sleep(0.003)
     if moment != "any":
         time.sleep(0.0 if moment == "writing" else rng.uniform(0, 0.3))
-    workers |= children(process.pid)
+    workers |= descendants(process.pid)
     killed = process.poll() is None
     if killed and rng.random() < 0.5:
         os.killpg(process.pid, signal.SIGKILL)  # all at once, as when the power fails

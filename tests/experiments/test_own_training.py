@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from own_packages import register
-from processes import children, start_until, wait_for_end
+from processes import descendants, start_until, wait_for_end
 from tiny_experiment import TINY, bits, run_tiny, untimed, write_experiment
 
 from miaod_plugin import ObjectDetector
@@ -97,7 +97,7 @@ def test_a_run_with_it_that_is_killed_in_training_ends_with_the_bits_of_one_that
     yaml, run = write_experiment(killed, **CHANGES), killed / "runs" / "tiny"
     half = "tiny/arms/smoothed+random/seed0/cycle1/half_trained.ckpt"
     process, workers = start_until(yaml, killed / "runs", half)
-    workers |= children(process.pid)
+    workers |= descendants(process.pid)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     wait_for_end(workers)
