@@ -1,1 +1,1 @@
-"""What is done on a Ray cluster: reaching one, and passes over pools that lie on more than one machine can hold."""
+"""Pools that lie on more than one machine holds, ranked on a Ray cluster."""

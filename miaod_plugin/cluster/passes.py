@@ -255,15 +255,13 @@ def spread(ray: ModuleType, do: Callable, items: Iterable, gpus: float) -> Itera
     items = [{"item": pickle.dumps(item)} for item in items]
     if not items:
         return
-    room = ray.cluster_resources()
-    workers = int(room.get("GPU", 0) / gpus) if gpus else int(room.get("CPU", 1))
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Worker,
         fn_constructor_args=(do,),
         batch_size=1,
-        concurrency=max(1, min(workers, len(items))),
+        concurrency=min(workers_for(ray, gpus), len(items)),
         num_cpus=1,
         num_gpus=gpus,
     )
@@ -272,6 +270,12 @@ def spread(ray: ModuleType, do: Callable, items: Iterable, gpus: float) -> Itera
         if isinstance(done, Exception):
             raise done
         yield done
+
+
+def workers_for(ray: ModuleType, gpus: float) -> int:
+    """Return how many workers the cluster has room for, of a core and so many GPUs each."""
+    room = ray.cluster_resources()
+    return max(1, int(room.get("GPU", 0) / gpus) if gpus else int(room.get("CPU", 1)))
 
 
 def gpus_of_worker(ray: ModuleType, device: str) -> float:
@@ -284,5 +288,5 @@ def gpus_of_worker(ray: ModuleType, device: str) -> float:
     """
     there = ray.cluster_resources().get("GPU", 0) > 0
     if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not there):
-        raise ConfigError(f"--device {device}: Ray deals out the GPUs of its nodes, here {there:d}; give cpu or auto")
+        raise ConfigError(f"device: {device!r} is not allowed; Ray deals out the GPUs that there are: give cpu or auto")
     return float(there and device != "cpu")

@@ -95,12 +95,12 @@ def rank_on_ray(
     DataError
         If no image is left, or the pool is not of the form that `ImagePool` says.
     ConfigError
-        If the strategy wants to see the whole pool in one place, or the cluster cannot be reached.
+        If the strategy wants the whole pool in one place, or the cluster cannot be reached.
     """
     if query.strategy.reads_of_pool is None:
         raise ConfigError(
-            f"--strategy: {type(query.strategy).__name__} compares all images of a pool, which --ray does not bring to"
-            " one place; rank without it, or by a strategy that rates each image, such as entropy"
+            f"--strategy: {type(query.strategy).__name__} cannot be asked shard by shard, as --ray does; rank without"
+            " it, or by one that rates each image, such as entropy"
         )
     ray = require_ray("--ray", "pyarrow")
     check_address(address, "--ray")
