@@ -2,13 +2,19 @@
 
 import torch
 
+from .distributed.group import group_of
 from .errors import ConfigError, shown
 
 
-def chosen_device(name: str | torch.device) -> torch.device:
-    """Return the device of a name, ``"auto"`` for a GPU if there is one, or raise a ConfigError."""
+def chosen_device(name: str | torch.device, devices: int = 1) -> torch.device:
+    """Return the device of a name, ``"auto"`` for a GPU if there is one, or raise a ConfigError.
+
+    Of several `devices` that torchrun's processes have, it is this process's own.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and devices > 1 and (group := group_of(devices)):
+        return group.device
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):

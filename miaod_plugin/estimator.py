@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Annotated, Literal
 
@@ -17,6 +19,8 @@ from .detectors.network import DetectionNetwork
 from .detectors.precision import computing_in, set_precision
 from .detectors.starting_weights import StartingWeights
 from .devices import chosen_device
+from .distributed.group import ALONE, Group, group_of
+from .distributed.ranks import run
 from .errors import ConfigError, cut_list
 from .fitted import FittedDetector
 from .parameters import Count, Names, Natural, NonNegative, Number, Probability, RandomState, Whole, check_arguments
@@ -104,6 +108,12 @@ class ObjectDetector(FittedDetector):
         TF32 for convolutions alone.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..., or ``"auto"``: a GPU if there is one.
+    devices : int
+        Processes that share each training and each pass over a pool, on a GPU each, or on a CPU. The batch is shared
+        out, in the same order and with the same augmentation, its gradients and losses are added up, and BatchNorm that
+        trains learns from all of it: a step is that of one process up to rounding, where images are of one size. They
+        are started on this machine and stay until Python ends. Under torchrun, on one node or several, they are those
+        that it started: the same script runs in each, with an int as `random_state` everywhere.
     random_state : int or None
         Seed of the training. The same seed gives bit-identical results on a CPU.
     checkpoint : path, optional
@@ -170,6 +180,7 @@ class ObjectDetector(FittedDetector):
         warm_start: bool = False,
         precision: Literal["float32", "tf32", "bf16"] = "float32",
         device: str | torch.device = "auto",
+        devices: Annotated[int, Whole(1, 4096)] = 1,
         random_state: RandomState = None,
         checkpoint: str | PathLike | None = None,
         checkpoint_seconds: NonNegative = 60.0,
@@ -200,6 +211,7 @@ class ObjectDetector(FittedDetector):
         self.warm_start = warm_start
         self.precision = precision
         self.device = device
+        self.devices = devices
         self.random_state = random_state
         self.checkpoint = checkpoint
         self.checkpoint_seconds = checkpoint_seconds
@@ -231,7 +243,8 @@ class ObjectDetector(FittedDetector):
             self._check_parameters()
             data = check_training_data(X, y, unlabeled, self.classes)
             before = self._weights_to_go_on_from(data.classes) if self.warm_start else None
-            self.classes_, seed = data.classes, seed_of(self.random_state)
+            group = group_of(self.devices) or ALONE
+            self.classes_, seed = data.classes, group.from_first(lambda: seed_of(self.random_state))
             unlabeled = data.unlabeled[:0]
             if self.training_.uses_unlabeled:
                 unlabeled = self._learned_from(data.unlabeled, len(data.X), seed)
@@ -322,7 +335,7 @@ class ObjectDetector(FittedDetector):
         return StartingWeights("warm_start: the network so far", self.network_.state_dict(), self.classes_.tolist())
 
     def _new_network(self, seed: int, before: StartingWeights | None = None) -> DetectionNetwork:
-        device = chosen_device(self.device)
+        device = chosen_device(self.device, self.devices)
         with seeded(seed):
             return self._build_network(before).to(device, memory_format=torch.channels_last)
 
@@ -343,18 +356,46 @@ class ObjectDetector(FittedDetector):
         settings = Settings(**{name: value for name, value in self.get_params(deep=False).items() if name in names})
         if self.verbose:
             settings = replace(settings, on_step=telling(type(self).__name__, self.verbose, settings.on_step))
-        images = TrainingImages(X, y, unlabeled, self._read)
+        if (group := group_of(self.devices)) is None:
+            self._train_apart(X, y, unlabeled, stages, seed, settings.on_step)
+        else:
+            self._train_in(group, TrainingImages(X, y, unlabeled, self._read), stages, settings, seed)
+        self.n_steps_ = sum(stage.steps for stage in stages)
+        self.X_labeled_, self.y_labeled_, self.n_unlabeled_ = X, y, len(unlabeled)
+
+    def _train_in(self, group: Group, images: TrainingImages, stages: list[Stage], settings: Settings, seed: int):
         checkpoint = None
         if self.checkpoint is not None:
-            identity = training_identity(self, stages, images, seed)
+            identity = {} if group.rank else training_identity(self, stages, images, seed)
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_seconds, identity)
         network = with_average(self.network_) if self.training_.average else self.network_
         with computing_in(self.precision):
-            self.losses_ = train(self.training_, network, stages, images, settings, seed, checkpoint)
+            self.losses_ = train(self.training_, network, stages, images, settings, seed, checkpoint, group)
         self.network_ = averaged(network) if self.training_.average else network
-        self.n_steps_ = sum(stage.steps for stage in stages)
-        self.X_labeled_, self.y_labeled_, self.n_unlabeled_ = X, y, len(unlabeled)
+
+    def _train_apart(self, X, y, unlabeled, stages: list[Stage], seed: int, on_step: Callable | None) -> None:
+        """Let processes of their own train, one for each device, and take over what they have learned."""
+        job = partial(_train_as_one_of_many, self._apart(), X, y, unlabeled, stages, seed)
+        with closing(run(job, self.devices, self.device)) as told:  # closed at once if on_step raises
+            for event, trained in told:
+                if event is None:
+                    weights, self.losses_ = trained
+                elif on_step:
+                    on_step(event)
+        self.network_.load_state_dict(weights)
+        self.network_.eval()
 
     def _check_parameters(self) -> None:
         check_arguments(type(self), self.get_params(deep=False))
         self.training_.check()
+
+
+def _train_as_one_of_many(
+    detector: ObjectDetector, X, y, unlabeled, stages: list[Stage], seed: int, send: Callable
+) -> None:
+    """Train in one of the processes that share it; the first sends each step, and in the end what was learned."""
+    detector.network_.to(group_of(detector.devices).device, memory_format=torch.channels_last)
+    detector.on_step = lambda event: send((event, None))
+    detector._train(X, y, unlabeled, stages, seed)
+    weights = {name: tensor.cpu() for name, tensor in detector.network_.state_dict().items()}
+    send((None, (weights, detector.losses_)))

@@ -1,7 +1,9 @@
 """What a fitted detector can do."""
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from .data import check_targets, read_image
 from .data.image_sets import check_annotated_images, check_images
 from .data.pixel_cache import pixel_cache
 from .detectors.network import InstanceOutputs
+from .distributed.group import group_of
+from .distributed.ranks import run
 from .errors import DataError
 from .metrics import voc_average_precision
 from .pool import map_batches, stack_rows, warn_of_size
@@ -110,10 +114,28 @@ class FittedDetector(BaseEstimator):
                 raise DataError(f"y[{unlabelled[0]}] is None; give a target for each image, or no y")
             check_targets(y, len(self.classes_))
         warn_of_size(self.network_, X)
-        how = {"read": read or self._read, "precision": self.precision}
+        if (group := group_of(self.devices)) is None:
+            return self._map_apart(X, reducers, on_broken, y, views, read)
+        how = {"read": read or self._read, "precision": self.precision, "group": group}
         return map_batches(
             self.network_, X, reducers, self.score_batch_size, self.num_workers, on_broken, y, views, **how
         )
+
+    def _map_apart(self, X, reducers, on_broken, y, views, read) -> Iterator[tuple[np.ndarray, dict]]:
+        """Do what `map_batches` does in processes of their own, one for each device."""
+        job = partial(_map_as_one_of_many, self._apart(), X, reducers, on_broken is not None, y, views, read)
+        for batch, broken in run(job, self.devices, self.device):
+            if broken is not None:
+                on_broken(*broken)
+            else:
+                yield batch
+
+    def _apart(self) -> "FittedDetector":
+        """Return a copy to be sent to other processes, which tell nobody how far they are."""
+        apart = copy.copy(self)
+        apart.network_ = copy.deepcopy(self.network_).cpu()
+        apart.on_step, apart.verbose = None, 0
+        return apart
 
     @property
     def _read(self) -> Callable[..., torch.Tensor]:
@@ -146,6 +168,14 @@ class FittedDetector(BaseEstimator):
         tags.target_tags.required = True
         tags.no_validation = True
         return tags
+
+
+def _map_as_one_of_many(detector: FittedDetector, X, reducers, skip: bool, y, views, read, send: Callable) -> None:
+    """Pass over the images in one of the processes that share them; the first sends what all have found."""
+    detector.network_.to(group_of(detector.devices).device, memory_format=torch.channels_last)
+    on_broken = (lambda index, error: send((None, (index, error)))) if skip else None
+    for batch in detector.map_batches(X, reducers, on_broken, y=y, views=views, read=read):
+        send((batch, None))
 
 
 def _detections(outputs: InstanceOutputs) -> list[dict[str, torch.Tensor]]:

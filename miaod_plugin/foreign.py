@@ -35,7 +35,7 @@ class ForeignDetector(FittedDetector):
     network_ : DetectionNetwork
     """
 
-    cache, precision = None, "float32"
+    cache, precision, devices = None, "float32", 1
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from .tensor_file import MODEL, is_kind, read_tensors, write_tensors
 from .training.base import Training
 
 # What belongs to one process or one training, not to the model; a file that named a checkpoint could have it deleted.
-_NOT_SAVED = ("on_step", "checkpoint", "cache", "device", "verbose")
+_NOT_SAVED = ("on_step", "checkpoint", "cache", "device", "devices", "verbose")
 
 
 class _Part(BaseModel):

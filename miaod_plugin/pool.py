@@ -4,18 +4,20 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from .data import image_size, make_targets, read_image
 from .detectors.network import DetectionNetwork, InstanceOutputs
 from .detectors.precision import computing_in
-from .errors import ConfigError, DataError, shown
+from .distributed.group import ALONE, Group
+from .errors import ConfigError, DataError, MiaodError, shown
 from .threads import warn_of_waiting
 from .training.batches import training_target
 
@@ -51,11 +53,13 @@ def map_batches(
     views: Sequence[Callable[[Tensor], Tensor]] | None = None,
     read: Callable[..., Tensor] = read_image,
     precision: str = "float32",
+    group: Group = ALONE,
 ) -> Iterator[tuple[np.ndarray, dict]]:
     """Feed every reducer with the network's outputs, batch by batch; see `ObjectDetector.map_batches`.
 
     Only one batch of instance outputs is in memory at a time, with `views` one of each. A batch holds images that are
-    padded alike in every view, so that the row of an image does not depend on its company.
+    padded alike in every view, so that the row of an image does not depend on its company. The processes of a `group`
+    take batches in turn, and each is given those of all.
     """
     if not len(X):
         raise DataError("X: there is no image in the pool")
@@ -63,19 +67,62 @@ def map_batches(
         raise ConfigError("views: targets do not turn with the images; pass y or views, not both")
     if views is not None and not views:
         raise ConfigError("views: there is none; give functions of an image, or None")
-    device = next(network.parameters()).device
-    if device.type == "cpu":
+    if next(network.parameters()).device.type == "cpu":
         warn_of_waiting(torch.get_num_threads())
+    own = np.flatnonzero(np.arange(len(X)) // batch_size % group.size == group.rank)
+    look = partial(_map_own, network, X, own, reducers, batch_size, num_workers, y, views, read, precision)
+    yield from look(on_broken) if group.size == 1 else _of_all(group, look, on_broken)
+
+
+def _of_all(
+    group: Group, look: Callable[..., Iterator[tuple]], on_broken: Callable[[int, DataError], None] | None
+) -> Iterator[tuple[np.ndarray, dict]]:
+    """Yield the batches of all processes, one of each at a time; what stops one of them is raised in all."""
+    broken: list[tuple[int, DataError]] = []
+    batches = look(None if on_broken is None else lambda index, error: broken.append((index, error)))
+    going_on = True
+    while going_on:
+        batch = stopped = None
+        try:
+            batch = next(batches, None)
+        except MiaodError as error:
+            stopped = error
+        round_ = group.all((batch, broken, stopped))
+        broken.clear()
+        for _, unreadable, stopped in round_:
+            for index, error in unreadable:
+                on_broken(index, error)
+            if stopped is not None:
+                raise stopped
+        found = [batch for batch, _, _ in round_ if batch is not None]
+        yield from found
+        going_on = bool(found)
+
+
+def _map_own(
+    network: DetectionNetwork,
+    X: np.ndarray,
+    own: np.ndarray,
+    reducers: Mapping,
+    batch_size: int,
+    num_workers: int,
+    y: np.ndarray | None,
+    views: Sequence[Callable] | None,
+    read: Callable[..., Tensor],
+    precision: str,
+    on_broken: Callable[[int, DataError], None] | None,
+) -> Iterator[tuple[np.ndarray, dict]]:
+    """Yield what `map_batches` does of this process's `own` rows of X."""
     loader = DataLoader(
-        PoolImages(X, read),
+        Subset(PoolImages(X, read), own.tolist()),
         batch_size,
         collate_fn=list,
         num_workers=num_workers,
-        pin_memory=device.type == "cuda",
+        pin_memory=next(network.parameters()).is_cuda,
         generator=torch.Generator().manual_seed(0),  # or the loader draws from torch's global one
     )
     padded_size = network.detector.padded_size
-    images = _readable(chain.from_iterable(loader), on_broken)
+    images = _readable(zip(own.tolist(), chain.from_iterable(loader), strict=True), on_broken)
     seen = ((index, [image] if views is None else _seen(image, views)) for index, image in images)
     for batch in padded_alike(seen, lambda views: tuple(padded_size(*x.shape[-2:]) for x in views), batch_size):
         targets = None if y is None else [training_target(y[index]) for index in batch]
@@ -85,10 +132,10 @@ def map_batches(
 
 
 def _readable(
-    images: Iterable[Tensor | DataError], on_broken: Callable[[int, DataError], None] | None
+    images: Iterable[tuple[int, Tensor | DataError]], on_broken: Callable[[int, DataError], None] | None
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield ``(index, image)`` of the images that could be read."""
-    for index, image in enumerate(images):
+    for index, image in images:
         if not isinstance(image, DataError):
             yield index, image
         elif on_broken is None:

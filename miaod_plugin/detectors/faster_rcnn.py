@@ -15,6 +15,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import remove_small_boxes
 
+from ..distributed.group import normaliser
 from .base import Detector, Features, average_inside
 from .box_coding import decode
 from .options import Classes, HeadFeatures, Proposals
@@ -131,7 +132,7 @@ class FasterRCNNDetector(Detector):
 
     def loss(self, heads: list[list[Tensor]], boxes: Tensor, features: ProposalFeatures) -> dict[str, Tensor]:
         valid, positive = features.valid[0], features.labels >= 0
-        count = valid.sum().clamp(min=1)
+        count = normaliser(valid.sum())
         wanted = torch.where(positive, features.labels, self.num_classes)  # background is last
         classification = [
             F.cross_entropy(logits.transpose(1, 2), torch.where(valid, wanted, IGNORED), reduction="sum") / count

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import sigmoid_focal_loss
 
+from ..distributed.group import normaliser
 from .matching import Positives
 
 
@@ -31,7 +32,7 @@ def focal_loss(logits: Tensor, matches: Tensor, positives: Positives, positives_
     loss = sigmoid_focal_loss(logits, wanted, reduction="none").sum(dim=2)
     loss = loss * (matches != Matcher.BETWEEN_THRESHOLDS)
     if positives_of == "batch":
-        return loss.sum() / max(len(positives.image), 1)
+        return loss.sum() / normaliser(torch.tensor(len(positives.image)))
     return (loss.sum(dim=1) / (matches >= 0).sum(dim=1).clamp(min=1)).mean()
 
 
@@ -56,7 +57,7 @@ def quality_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
 def per_positive(loss: Tensor, matches: Tensor, positives: Positives, positives_of: str = "image") -> Tensor:
     """Return losses of positives, ``(P,)``, divided by their number as in `focal_loss` -> scalar."""
     if positives_of == "batch":
-        return loss.sum() / max(len(loss), 1)
+        return loss.sum() / normaliser(torch.tensor(len(loss)))
     return (loss / (matches >= 0).sum(dim=1)[positives.image]).sum() / len(matches)
 
 
@@ -81,7 +82,7 @@ def mined_cross_entropy(logits: Tensor, matches: Tensor, positives: Positives, n
     rank = torch.arange(loss.shape[1], device=loss.device)
     mined = rank < negatives_per_positive * positive.sum(dim=1, keepdim=True)  # (B, A), of the hardest first
     total = torch.where(positive, loss, 0).sum() + torch.where(mined, loss.gather(1, hardest), 0).sum()
-    return total / max(len(positives.image), 1)
+    return total / normaliser(torch.tensor(len(positives.image)))
 
 
 def giou_losses(boxes: Tensor, wanted: Tensor, eps: float = 1e-7) -> Tensor:

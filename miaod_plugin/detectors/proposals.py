@@ -18,6 +18,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import LevelMapper
 
+from ..distributed.group import normaliser
 from .box_coding import decode, encode
 from .matching import match_anchors
 from .postprocessing import Candidates, clipped, survivors
@@ -85,7 +86,7 @@ def _losses(
     matches = match_anchors(anchors, targets, matcher.high_threshold, matcher.low_threshold)
     rows, sampled = balanced_sample(matches, rpn.fg_bg_sampler)
     positive, boxes, _ = _matched(matches.gather(1, rows), sampled, targets)
-    count = sampled.sum()
+    count = normaliser(sampled.sum())
     found = F.binary_cross_entropy_with_logits(objectness.gather(1, rows), positive.to(objectness), reduction="none")
     regression = regression.gather(1, rows[..., None].expand(-1, -1, 4))
     return {

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import mil
 from ..detectors.network import InstanceOutputs
+from ..distributed.group import true_of_all
 from .options import MIAODOptions
 
 # What the softmax over the instances acts on, by MI-AOD's option `attention`.
@@ -36,10 +37,13 @@ def unlabeled_losses(groups: list[InstanceOutputs], kind: str, options: MIAODOpt
         return {"agreement": sum(mil.agreement(*one.opposed, one.weights, weight) for one in instances)}
     threshold = options.pseudo_label_threshold
     found = torch.cat([mil.pseudo_labels(one.logits1, one.logits2, threshold, one.valid) for one in instances])
+    per_image = options.pseudo_labels == "image"
+    if not per_image:  # one image without drops them all, whichever process sees it
+        found = found * true_of_all(found.any(dim=1).all())
     scores = torch.cat([mil.image_scores(one.weights) for one in instances])
     return {
         "discrepancy": sum(mil.discrepancy(*one.opposed, one.weights, weight) for one in instances),
-        "pseudo_labels": mil.pseudo_label_loss(scores, found, per_image=options.pseudo_labels == "image"),
+        "pseudo_labels": mil.pseudo_label_loss(scores, found, per_image=per_image),
     }
 
 

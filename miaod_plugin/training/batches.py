@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torchvision.tv_tensors import BoundingBoxes
 
 from ..data import image_size, read_image
 from ..data.pixel_cache import file_state
+from ..distributed.group import ALONE, Group
 from ..randomness import seeded
 
 
@@ -100,9 +102,15 @@ class AugmentedImages(Dataset):
 
 
 def load_batches(
-    images: TrainingImages, stages, start: int, settings, seed: tuple[int, ...], pin_memory: bool = False
+    images: TrainingImages,
+    stages,
+    start: int,
+    settings,
+    seed: tuple[int, ...],
+    pin_memory: bool = False,
+    group: Group = ALONE,
 ) -> Iterator[tuple[list[Tensor], list[dict] | None]]:
-    """Yield the batches ``(images, targets)`` of all stages in turn, from step `start` on.
+    """Yield this process's share of the batches ``(images, targets)`` of all stages in turn, from step `start` on.
 
     Targets are ``None`` for unlabelled images; in a stage that mixes they come last, each with a ``None`` in the list.
     Processes that read images go on from one stage to the next.
@@ -110,7 +118,7 @@ def load_batches(
     return iter(
         DataLoader(
             AugmentedImages(images, settings.augmentation, seed),
-            batch_sampler=islice(_batches(images, stages, settings, seed), start, None),
+            batch_sampler=islice(_batches(images, stages, settings, seed, group), start, None),
             collate_fn=_collate,
             num_workers=settings.num_workers,
             pin_memory=pin_memory,
@@ -119,7 +127,9 @@ def load_batches(
     )
 
 
-def _batches(images: TrainingImages, stages, settings, seed: tuple[int, ...]) -> Iterator[list[tuple[int, int, int]]]:
+def _batches(
+    images: TrainingImages, stages, settings, seed: tuple[int, ...], group: Group
+) -> Iterator[list[tuple[int, int, int]]]:
     """Yield the items of `AugmentedImages` that each step sees."""
     labeled_kinds, unlabeled_kinds = (
         [_higher_than_wide(x) if settings.group_by_aspect else False for x in part]
@@ -130,10 +140,14 @@ def _batches(images: TrainingImages, stages, settings, seed: tuple[int, ...]) ->
         unlabeled = _shuffled(unlabeled_kinds, settings.batch_size, (*seed, number, 1))
         for step in range(stage.steps):
             alone = stage.alternates and step % 2
-            batch = [] if alone else next(labeled)
+            batch = [] if alone else _share(next(labeled), group)
             if alone or stage.mixes:
-                batch = batch + [len(images.labeled) + index for index in next(unlabeled)]
+                batch += [len(images.labeled) + index for index in _share(next(unlabeled), group)]
             yield [(number, step, index) for index in batch]
+
+
+def _share(batch: list[int], group: Group) -> list[int]:
+    return [batch[position] for position in group.share(len(batch))]
 
 
 def _higher_than_wide(image) -> bool:
@@ -167,11 +181,33 @@ def _collate(items: list[tuple[Tensor, dict | None]]) -> tuple[list[Tensor], lis
     return images, None if targets[0] is None else targets  # labelled images come first
 
 
+class BatchSize(NamedTuple):
+    """How many labelled and unlabelled images a step sees, in all processes together."""
+
+    labeled: int
+    unlabeled: int
+
+    @classmethod
+    def of(cls, targets: list[dict | None] | None, images: TrainingImages, most: int) -> "BatchSize":
+        """Return that of the step of which a process sees so many images as there are `targets`."""
+        labeled = targets is not None
+        unlabeled = not labeled or None in targets
+        return cls(labeled * min(most, len(images.labeled)), unlabeled * min(most, len(images.unlabeled)))
+
+    def share(self, group: Group) -> list[int]:
+        """Return the positions in the batch of the images that this process sees."""
+        return [*group.share(self.labeled), *(self.labeled + position for position in group.share(self.unlabeled))]
+
+
+def drawn_flips(size: BatchSize, probability: float, seed: tuple[int, ...], group: Group = ALONE) -> np.ndarray:
+    """Return which images of this process's share of a batch are to be flipped, bool."""
+    return (np.random.default_rng(seed).random(sum(size)) < probability)[size.share(group)]
+
+
 def augment(
-    images: list[Tensor], targets: list[dict] | None, probability: float, seed: tuple[int, ...], device: torch.device
+    images: list[Tensor], targets: list[dict] | None, flips: np.ndarray, device: torch.device
 ) -> tuple[list[Tensor], list[dict] | None]:
-    """Move a batch to the device as floats in 0..1, and flip each image with its boxes with the given probability."""
-    flips = np.random.default_rng(seed).random(len(images)) < probability
+    """Move a batch to the device as floats in 0..1, and flip those images with their boxes that are to be."""
     if targets is not None:
         widths = [image.shape[-1] for image in images]
         known = [target for target in targets if target is not None]

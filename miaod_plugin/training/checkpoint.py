@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..detectors.network import DetectionNetwork
+from ..distributed.group import ALONE, Group
 from ..errors import DataError
 from ..tensor_file import read_tensors, write_tensors
 
@@ -46,8 +47,8 @@ class Checkpoint:
         self.path, self.seconds, self.training = Path(path), seconds, training
         self.saved_at = time.monotonic()
 
-    def restore(self, network: DetectionNetwork, optimizer: Optimizer) -> tuple[int, dict]:
-        """Load the state of the same training when it was interrupted.
+    def restore(self, network: DetectionNetwork, optimizer: Optimizer, group: Group = ALONE) -> tuple[int, dict]:
+        """Load the state of the same training when it was interrupted; the first of a group reads it for all.
 
         Returns how many steps it had done, and the running mean of each loss; ``(0, {})`` when there is nothing to
         resume. A file of another training is told of in the log, and overwritten later.
@@ -57,17 +58,25 @@ class Checkpoint:
         DataError
             If the file is damaged, or not one that `save` wrote.
         """
-        if not os.path.lexists(self.path):
+        found = group.from_first(self._found)
+        if found is None:
             return 0, {}
+        state, tensors = found
+        network.load_state_dict(_under(tensors, "network."))
+        _restore_optimizer(optimizer, _under(tensors, "optimizer."))
+        return state.step, {name: (count, mean) for name, (count, mean) in state.means.items()}
+
+    def _found(self) -> tuple[_State, dict[str, Tensor]] | None:
+        """Return the state in the file, if it is of the same training."""
+        if not os.path.lexists(self.path):
+            return None
         state, tensors = _read(self.path)
         keys = sorted({*state.training, *self.training})
         others = [key for key in keys if state.training.get(key) != self.training.get(key)]
         if others:
             logger.warning("%s: of a training with other %s; starting over", self.path, ", ".join(others[:5]))
-            return 0, {}
-        network.load_state_dict(_under(tensors, "network."))
-        _restore_optimizer(optimizer, _under(tensors, "optimizer."))
-        return state.step, {name: (count, mean) for name, (count, mean) in state.means.items()}
+            return None
+        return state, tensors
 
     @property
     def due(self) -> bool:

@@ -15,7 +15,7 @@ from .base import Stage
 from .batches import TrainingImages
 
 # Parameters that say how to work, not what comes of it.
-CHANGE_NO_RESULT = {"num_workers", "score_batch_size", "checkpoint_seconds", "cache_bytes"}
+CHANGE_NO_RESULT = {"num_workers", "score_batch_size", "checkpoint_seconds", "cache_bytes", "devices"}
 _LEFT_OUT = {
     *CHANGE_NO_RESULT,
     *("cache", "checkpoint", "on_step", "verbose"),

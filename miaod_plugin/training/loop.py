@@ -1,22 +1,28 @@
 """The stages of a training, one after the other, step by step, whatever the training is.
 
 Everything random in a step (its images, flips, dropout) follows from the seed and the step's number alone, so a
-training that was cut off goes on from its last checkpoint to the same result, on a CPU to the last bit.
+training that was cut off goes on from its last checkpoint to the same result, on a CPU to the last bit. Where several
+processes share it, each has its part of every batch, whose gradients are added up: a process is like a micro batch.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
+from ..detectors.base import group_by_padded_size
 from ..detectors.network import DetectionNetwork
+from ..distributed.batch_norm import synchronised, trained_norms
+from ..distributed.group import ALONE, Group
+from ..errors import ConfigError, TrainingError
 from ..randomness import seed_torch, unchanged_random_state
 from ..threads import warn_of_waiting
 from .average import update_average
 from .base import Stage, Training
-from .batches import TrainingImages, augment, load_batches
+from .batches import BatchSize, TrainingImages, augment, drawn_flips, load_batches
 from .checkpoint import Checkpoint
 from .losses import StepLosses
 
@@ -49,27 +55,33 @@ def train(
     settings: Settings,
     seed: int,
     checkpoint: Checkpoint | None = None,
+    group: Group = ALONE,
 ) -> dict[str, float]:
     """Run the stages in order on the network's device, and return the mean of each loss over the last stage.
 
     With a `checkpoint` it goes on from there, and leaves its state there as it goes. A training that averages weights
-    is given a network `with_average`.
+    is given a network `with_average`. Of a `group`, the first process alone writes, and calls `on_step`.
 
     Raises
     ------
+    ConfigError
+        If the batches are too small for the group.
     TrainingError
         If a loss is not finite; on a GPU up to `losses.READ_EVERY` steps later, but before a checkpoint.
     """
+    require_enough(stages, images, settings, group)
     total = sum(stage.steps for stage in stages)
     device = next(network.parameters()).device
     if device.type == "cpu":
         warn_of_waiting(torch.get_num_threads())
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = new_optimizer(trainable, settings)
-    start, means = checkpoint.restore(network, optimizer) if checkpoint else (0, {})
-    batches = load_batches(images, stages, start, settings, (seed, 0), pin_memory=device.type == "cuda")
+    start, means = checkpoint.restore(network, optimizer, group) if checkpoint else (0, {})
+    if group.rank > 0:
+        checkpoint, settings = None, replace(settings, on_step=None)
+    batches = load_batches(images, stages, start, settings, (seed, 0), device.type == "cuda", group)
     warm_from = 0  # the step with which the warm-up began
-    with unchanged_random_state(device):
+    with unchanged_random_state(device), synchronised(network, group):
         for number, stage in enumerate(stages):
             begin = sum(earlier.steps for earlier in stages[:number])
             done = max(start - begin, 0)
@@ -88,9 +100,12 @@ def train(
             for step, (inputs, targets) in enumerate(islice(batches, stage.steps - done), start=begin + done):
                 seed_torch((seed, step), device)  # as no other step, nor one of a neighbouring seed
                 set_learning_rate(optimizer, settings, step - warm_from, step / total)
-                inputs, targets = augment(inputs, targets, settings.horizontal_flip, (seed, 1, step), device)
+                size = BatchSize.of(targets, images, settings.batch_size)
+                flips = drawn_flips(size, settings.horizontal_flip, (seed, 1, step), group)
+                inputs, targets = augment(inputs, targets, flips, device)
                 optimizer.zero_grad(set_to_none=True)  # what does not train gets no gradient and no weight decay
-                losses = descend(training, network, inputs, targets, stage, settings.micro_batch_size)
+                losses = descend(training, network, inputs, targets, stage, size, settings.micro_batch_size, group)
+                group.sum_gradients(trainable)
                 waiting.add({"step": step + 1, "total": total, "round": stage.kind}, sum(losses.values()), losses)
                 last = step + 1 == begin + stage.steps
                 events = waiting.read() if waiting.full or last or (checkpoint and checkpoint.due) else []
@@ -136,29 +151,70 @@ def descend(
     images: list[Tensor],
     targets: list[dict | None] | None,
     stage: Stage,
+    size: BatchSize,
     at_most: int | None,
+    group: Group,
 ) -> dict[str, Tensor]:
-    """Add up the gradients of a batch's losses, `at_most` images at a time, and return the losses by name, detached."""
+    """Add up the gradients of the losses of this process's images, `at_most` at a time.
+
+    Returns the losses of the whole batch, of the given size, by name, detached.
+    """
     losses: dict[str, Tensor] = {}
-    for part, of_part, count in _parts(images, targets, at_most):
-        own = training.losses(network, part, of_part, stage)
-        own = {name: x * training.share(name, len(part), count) for name, x in own.items()}
-        loss = sum(own.values())
-        if loss.requires_grad:
-            loss.backward()
+    for part, of_part, count in _parts(images, targets, size, at_most):
+        _require_in_step(network, part, of_part is None, at_most, group)
+        with group.sees(len(part), count) if at_most is None else nullcontext():
+            own = training.losses(network, part, of_part, stage)
+            own = {name: x * training.share(name, len(part), count) for name, x in own.items()}
+            loss = sum(own.values())
+            if loss.requires_grad:
+                loss.backward()
         losses |= {name: losses.get(name, 0) + x.detach() for name, x in own.items()}
+    if group.size > 1:
+        losses = dict(zip(losses, group.sum(torch.stack([*losses.values()])).unbind(), strict=True))
     return losses
 
 
 def _parts(
-    images: list[Tensor], targets: list[dict | None] | None, at_most: int | None
+    images: list[Tensor], targets: list[dict | None] | None, size: BatchSize, at_most: int | None
 ) -> Iterator[tuple[list[Tensor], list[dict] | None, int]]:
-    """Yield some images of a batch, their targets, and how many of their kind there are: labelled, then unlabelled."""
+    """Yield some of these images, their targets, and how many of their kind are in the batch: labelled, then others."""
     n_labeled = sum(target is not None for target in targets or [])
-    for some, known in ((images[:n_labeled], targets), (images[n_labeled:], None)):
+    for some, known, count in ((images[:n_labeled], targets, size.labeled), (images[n_labeled:], None, size.unlabeled)):
         for start in range(0, len(some), at_most or len(some) or 1):
             end = min(start + (at_most or len(some)), len(some))
-            yield some[start:end], known and known[start:end], len(some)
+            yield some[start:end], known and known[start:end], count
+
+
+def require_enough(stages: list[Stage], images: TrainingImages, settings: Settings, group: Group) -> None:
+    """Raise a ConfigError if some process of a group would have no image in a batch."""
+    unlabeled = any(stage.alternates or stage.mixes for stage in stages)
+    sizes = {"labelled": len(images.labeled)} | ({"unlabelled": len(images.unlabeled)} if unlabeled else {})
+    for kind, count in sizes.items():
+        if (size := min(settings.batch_size, count)) < group.size:
+            raise ConfigError(
+                f"devices: {group.size} cannot share a batch of {size} {kind} image{'s' * (size > 1)}; give at most"
+                f" {size}, or more images and a larger batch_size"
+            )
+
+
+def _require_in_step(
+    network: DetectionNetwork, images: list[Tensor], unlabeled: bool, at_most: int | None, group: Group
+) -> None:
+    """Raise an error if BatchNorm, which adds up its statistics whenever it is called, is called more often elsewhere.
+
+    The losses of unlabelled images are computed apart for each size that images are padded to.
+    """
+    if group.size == 1 or not trained_norms(network):
+        return
+    mend = "a detector_options.batch_norm that does not train, or devices=1"
+    if at_most is not None:
+        raise ConfigError(f"micro_batch_size: BatchNorm that trains needs whole batches; leave it out, or give {mend}")
+    counts = group.all(len(group_by_padded_size(network.detector, images)) if unlabeled else 1)
+    if len({*counts}) > 1:
+        raise TrainingError(
+            f"devices: of a batch of unlabelled images, one process sees {max(counts)} sizes and another {min(counts)},"
+            f" of which BatchNorm cannot learn; give images of one size, {mend}"
+        )
 
 
 def _running_mean(so_far: tuple[int, float] | None, value: float) -> tuple[int, float]:

@@ -11,9 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..detectors.base import Detector, group_by_padded_size
 from ..detectors.losses import log_odds, quality_focal_loss
 from ..detectors.network import DetectionNetwork, InstanceOutputs, require_instances
+from ..distributed.group import normaliser
 from ..parameters import Count, NonNegative, Number, Probability
 from .base import Stage, Training, in_steps
-from .views import strong_view
+from .views import strong_views
 
 OBJECT = 0.1  # an instance counts as an object from this probability on
 
@@ -84,7 +85,7 @@ class MeanTeacher(Training):
         if targets is None:
             return {"consistency": self.weight * self._consistency(network, images)}
         if self.strong_share and torch.rand(()) < self.strong_share:
-            images = [strong_view(image) for image in images]
+            images = strong_views(images)
         return network(images, targets).loss
 
     def _consistency(self, network: DetectionNetwork, images: list[Tensor]) -> Tensor:
@@ -95,12 +96,12 @@ class MeanTeacher(Training):
                 taught = network.average(group)
                 wanted = sharpened(_odds(taught).sigmoid(), self.temperature)
             with _statistics_kept(network):
-                odds = _odds(network([strong_view(image) for image in group], seen=taught.features))
+                odds = _odds(network(strong_views(group), seen=taught.features))
             there = 1 if taught.valid is None else torch.cat(taught.valid, dim=1)
             sureness = wanted.amax(dim=2) * there
             loss = loss + (quality_focal_loss(odds, wanted).sum(dim=2) * there).sum()
             objects = objects + torch.where(sureness > OBJECT, sureness, 0).sum()
-        return loss / objects.clamp(min=1)
+        return loss / normaliser(objects)
 
 
 def sharpened(probabilities: Tensor, temperature: float) -> Tensor:

@@ -5,10 +5,13 @@ import math
 import torch
 from torch import Tensor
 
+from ..distributed.group import images_beside
+
 CHANGE = 0.4  # of brightness, contrast and saturation, at most
 HUE = 0.2 * math.pi  # turned at most
 MOST_ERASED = 3  # rectangles
 ERASED = (1 / 16, 1 / 4)  # sides of a rectangle as shares of the image's
+NOTHING = torch.zeros(3, 1, 1)  # takes as many random numbers as any image
 
 # From red, green and blue to luminance and the plane of colours, in which hue is an angle and saturation a distance.
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -24,6 +27,21 @@ def strong_view(image: Tensor) -> Tensor:
     if torch.rand(()) < 0.8:
         image = _recoloured(image)
     return _erased(image)
+
+
+def strong_views(images: list[Tensor]) -> list[Tensor]:
+    """Return the `strong_view` of each image of a batch.
+
+    Random numbers are drawn for the whole batch in order, so that an image's view is the same in whichever of several
+    processes sees it.
+    """
+    before, after = images_beside()
+    for _ in range(before):
+        strong_view(NOTHING)
+    views = [strong_view(image) for image in images]
+    for _ in range(after):
+        strong_view(NOTHING)
+    return views
 
 
 def _recoloured(image: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def test_ssd_changes_colours_canvas_and_crop():
 
 def test_flipping_mirrors_an_image_and_its_boxes():
     original, target = white_square()
-    (image,), (mirrored,) = augment([original], [target], 1.0, (0,), torch.device("cpu"))
+    (image,), (mirrored,) = augment([original], [target], np.array([True]), torch.device("cpu"))
     assert torch.equal(image, original.flip(2).float() / 255)
     assert mirrored["boxes"].tolist() == [[50.0, 30.0, 80.0, 50.0]]
 

@@ -1,0 +1,146 @@
+"""Several processes for one training or pass: what comes of it is what comes of one, and none is left behind."""
+
+import copy
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from processes import children
+
+from miaod_plugin import MIAOD, MeanTeacher, ObjectDetector, Supervised
+from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.distributed.group import Group
+from miaod_plugin.errors import ConfigError, DataError, TrainingError
+from miaod_plugin.strategies import MIAODSampling
+from miaod_plugin.training.base import Stage
+from miaod_plugin.training.batches import BatchSize, TrainingImages, drawn_flips, load_batches
+from miaod_plugin.training.loop import Settings
+
+DATA = make_digit_scenes(13, random_state=3)
+TRAININGS = {
+    "supervised": Supervised(),
+    "miaod": MIAOD(1, 1, 1, 2, 1),
+    "faithful": MIAOD(1, 1, 1, 1, 1, mode="faithful"),
+    "mean_teacher": MeanTeacher(),
+}
+
+
+def detector_of(training="miaod", **parameters):
+    common = dict(max_steps=10, batch_size=4, score_batch_size=2, device="cpu", random_state=0)
+    return ObjectDetector("retinanet_tiny", DATA.classes, training=TRAININGS[training], **common | parameters)
+
+
+def fitted(training="miaod", **parameters):
+    """Return a detector, and the events of its steps."""
+    events = []
+    detector = detector_of(training, on_step=events.append, **parameters)
+    return detector.fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:]), events
+
+
+def assert_same(ours, theirs, rel=1e-5):
+    """Check that detectors and the events of their trainings are the same up to rounding."""
+    (detector, events), (other, others) = ours, theirs
+    assert [event["round"] for event in events] == [event["round"] for event in others]
+    for event, of_other in zip(events, others, strict=True):
+        assert event["losses"] == pytest.approx(of_other["losses"], rel=rel, abs=1e-7)
+    weights = other.network_.state_dict()
+    for name, tensor in detector.network_.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return fitted()
+
+
+def test_two_processes_train_and_look_as_one_does_until_one_is_killed_and_one_alone_goes_on(alone, tmp_path):
+    together = fitted(devices=2)
+    assert_same(together, alone)
+    detector, _ = together
+    looked = copy.copy(detector).set_params(devices=1)
+    for pool in (DATA.X, DATA.X[:1]):  # of odd size, and with nothing for one of them
+        np.testing.assert_array_equal(detector.transform(pool), looked.transform(pool))
+    assert detector.score(DATA.X, DATA.y) == looked.score(DATA.X, DATA.y)
+    picked = [MIAODSampling().query(one, DATA.X[7:], 3)[0].tolist() for one in (detector, looked, alone[0])]
+    assert picked[0] == picked[1] == picked[2]
+
+    ranks, events = children(os.getpid()), []
+
+    def kill_one(event):
+        events.append(event)
+        if event["step"] == 6:
+            os.kill(max(ranks), signal.SIGKILL)
+
+    checkpoint = {"checkpoint": tmp_path / "half.ckpt", "checkpoint_seconds": 0}
+    begun = detector_of(devices=2, on_step=kill_one, **checkpoint)
+    start = time.monotonic()
+    with pytest.raises(TrainingError, match=r"^devices: process 2 of 2 was killed by SIGKILL.*from a checkpoint"):
+        begun.fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
+    assert time.monotonic() - start < 30 and not children(os.getpid()) & ranks
+    detector, rest = fitted(**checkpoint)
+    assert rest[0]["step"] > 6
+    assert_same((detector, [*events[: rest[0]["step"] - 1], *rest]), alone)
+
+
+def test_each_process_has_its_share_of_the_batch_and_of_the_flips_of_one():
+    images = TrainingImages(DATA.X[:7], DATA.y[:7], DATA.X[7:])
+    settings = Settings(5, "sgd", 0.1, 0.9, 0, 0, 1, None, "ssd", 0.5, 0, None)
+    stages = [Stage("label", 3), Stage("min", 4, alternates=True), Stage("teach", 3, mixes=True)]
+    of_each = [[*load_batches(images, stages, 0, settings, (1,), False, Group(rank, 2))] for rank in range(2)]
+    for (whole, targets), *parts in zip(load_batches(images, stages, 0, settings, (1,)), *of_each, strict=True):
+        size = BatchSize.of(targets, images, 5)
+        places = [size.share(Group(rank, 2)) for rank in range(2)]
+        assert sorted(places[0] + places[1]) == [*range(len(whole))]
+        flips = drawn_flips(size, 0.5, (3,))
+        for rank, ((own, own_targets), place) in enumerate(zip(parts, places, strict=True)):
+            assert all(torch.equal(image, whole[k]) for image, k in zip(own, place, strict=True))
+            assert (own_targets is None) == (targets is None)
+            assert drawn_flips(size, 0.5, (3,), Group(rank, 2)).tolist() == flips[place].tolist()
+
+
+def test_what_cannot_be_shared_is_refused_in_one_line():
+    data = dict(X=DATA.X[:7], y=DATA.y[:7])
+    with pytest.raises(ConfigError, match=r"^devices: 2 processes, each with a GPU, work on no single one; leave out"):
+        detector_of(devices=2, device="cuda:0" if torch.cuda.is_available() else "cpu:0").fit(**data)
+    with pytest.raises(ConfigError, match=r"^devices: 0 is not allowed; give a whole number from 1"):
+        detector_of(devices=0).fit(**data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", TRAININGS)
+def test_fifty_steps_are_those_of_one_process(training):
+    assert_same(fitted(training, max_steps=50, devices=2), fitted(training, max_steps=50))
+
+
+@pytest.mark.slow
+def test_what_stops_a_process_is_told_as_where_one_works_alone(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match=r"^devices: 5 cannot share a batch of 4 labelled images; give at most 4, or"):
+        detector_of(devices=5).fit(DATA.X[:7], DATA.y[:7])
+    with pytest.raises(
+        ConfigError, match=r"^micro_batch_size: BatchNorm that trains needs whole batches; leave it out"
+    ):
+        detector_of(devices=2, micro_batch_size=1).fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
+    with pytest.raises(TrainingError, match=r"^the loss is not finite at step"):
+        detector_of(devices=2, learning_rate=1e30).fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
+    detector = detector_of(devices=2).fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
+    with pytest.raises(DataError, match=r"broken\.png: "):
+        detector.predict(np.array([str(tmp_path / "broken.png")]))
+    with pytest.raises(ZeroDivisionError):
+        detector.map_pool(DATA.X, {"rows": lambda outputs: 1 / 0})
+    broken = []
+    looks = detector.map_batches(
+        np.array([str(tmp_path / "broken.png")] * 5), {}, lambda row, error: broken.append((row, str(error)))
+    )
+    assert [*looks] == [] and sorted(row for row, _ in broken) == [0, 1, 2, 3, 4]
