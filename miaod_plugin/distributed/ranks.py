@@ -24,7 +24,8 @@ from ..threads import WAIT_POLICY
 
 LOOK_EVERY = 0.2  # seconds, for a process that died and left its end of the pipe to others
 TO_DIE = 5.0  # seconds for a process to be found dead after another has missed it
-_START = "import sys; sys.path[:] = {path!r}; from miaod_plugin.distributed.rank import main; main()"
+# Modules are found as here, once the package has been found where it is installed.
+_START = "import sys; from miaod_plugin.distributed.rank import main; sys.path += {path!r}; main()"
 
 Job = Callable[[Callable[[object], None]], None]  # job(send): what the first process sends is passed on
 
@@ -111,7 +112,7 @@ class Ranks:
         for rank in range(size):
             ours, theirs = Pipe()
             own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), "MIAOD_PIPE": str(theirs.fileno())}
-            command = [sys.executable, "-c", _START.format(path=sys.path)]
+            command = [sys.executable, "-P", "-c", _START.format(path=sys.path)]
             self._processes.append(subprocess.Popen(command, env=own, pass_fds=[theirs.fileno()]))
             self._connections.append(ours)
             theirs.close()
