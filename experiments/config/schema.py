@@ -72,6 +72,8 @@ class ExperimentConfig(Section):
     """What a bad annotation does: stop the run, or be left out with a warning."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    devices: Annotated[int, Whole(1, 4096)] = 1
+    """Processes that share each training and each pass over images, on a GPU each or on a CPU, to what one comes to."""
     executor: Executor = Field(default_factory=Executor)
     """Where the cells run."""
     jobs: Annotated[int, Whole(1, 1024)] = 1
@@ -150,6 +152,13 @@ class ExperimentConfig(Section):
     def _steps_of_a_reference(self) -> "ExperimentConfig":
         if self.full_supervision_steps is not None and not self.full_supervision:
             raise WrongKeyError("full_supervision_steps", "is for experiments with full_supervision: true")
+        return self
+
+    @model_validator(mode="after")
+    def _devices_of_one_cell(self) -> "ExperimentConfig":
+        if self.devices > 1 and (self.jobs > 1 or ":" in self.device):
+            other = f"jobs: {self.jobs}" if self.jobs > 1 else f"device: {self.device}"
+            raise WrongKeyError("devices", f"{self.devices} work on one cell, and not with '{other}'; leave one out")
         return self
 
     @model_validator(mode="after")

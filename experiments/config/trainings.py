@@ -107,5 +107,6 @@ def _shared(config: ExperimentConfig) -> dict:
         "detector": config.detector.name,
         "detector_options": config.detector.options or None,
         "device": config.device,
+        "devices": config.devices,
         **config.training,
     }

@@ -83,7 +83,8 @@ def _start(run: Run, threads: int, started, messages) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with started.get_lock():
         worker, started.value = started.value, started.value + 1
-    device = device_of(worker, run.config.device, torch.cuda.device_count())
+    n_gpus = torch.cuda.device_count() if run.config.devices == 1 else 1  # which else share each cell
+    device = device_of(worker, run.config.device, n_gpus)
     _experiment, _send = prepare(run, threads, device), messages.put
 
 

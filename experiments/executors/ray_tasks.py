@@ -38,7 +38,8 @@ class RayTasks(CellExecutor):
     cpus : float
         Cores of a cell, and its threads unless the experiment says `threads`.
     gpus : float, optional
-        GPUs of a cell; 0.5 lets two cells share one. When left out 1 where the cluster has any, unless `device` is cpu.
+        GPUs of a cell; 0.5 lets two cells share one. When left out `devices` where the cluster has any, unless `device`
+        is cpu.
     memory : int, optional
         Bytes of main memory to keep for a cell.
     retries : int
@@ -75,7 +76,8 @@ class RayTasks(CellExecutor):
     def _start(self) -> None:
         ray, needs, config = self._ray, self._needs, self.run.config
         if needs["GPU"] is None:
-            needs["GPU"] = float(config.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0)
+            any_gpu = config.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+            needs["GPU"] = float(config.devices * any_gpu)
         device = "cuda" if needs["GPU"] and config.device != "cpu" else "cpu"
         threads = config.threads or max(1, int(needs["CPU"]))
         run = Run(config.model_copy(update={"device": device, "threads": threads}), self.run.root.parent)

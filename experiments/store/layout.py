@@ -46,7 +46,8 @@ from .stored import (
 )
 
 # Keys that do not change results, so that a run may go on with other values.
-FREE = {"executor", "jobs", "device", "published", "stopping", "initial"}  # the initial images themselves are compared
+# Of `initial`, the images themselves are compared.
+FREE = {"executor", "jobs", "device", "devices", "published", "stopping", "initial"}
 
 
 @dataclass(frozen=True, order=True)

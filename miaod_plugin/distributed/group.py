@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 
 T = TypeVar("T")
-PATIENCE = timedelta(
-    days=1
-)  # with another process, which may choose or write for hours
+PATIENCE = timedelta(days=1)  # with another process, which may choose or write for hours
 BUCKET = 1 << 24  # numbers whose sums are asked for at a time, so that no copy of all gradients is needed
 
 

@@ -11,7 +11,7 @@ from .sections import WrongKeyError, check_keys, check_values, options_of
 
 # Parameters of the estimator that are decided elsewhere, or that differ from one training to the next.
 SET_BY_THE_RUNNER = {
-    "detector", "detector_options", "classes", "device", "random_state", "cache", "checkpoint", "on_step",
+    "detector", "detector_options", "classes", "device", "devices", "random_state", "cache", "checkpoint", "on_step",
     "verbose", "training", "warm_start",
 }  # fmt: skip
 COMMON_PARAMETERS = set(ObjectDetector().get_params()) - SET_BY_THE_RUNNER
