@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from processes import children
+from processes import descendants
 
 from miaod_plugin import MIAOD, MeanTeacher, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes
@@ -78,7 +78,7 @@ def test_two_processes_train_and_look_as_one_does_until_one_is_killed_and_one_al
     picked = [MIAODSampling().query(one, DATA.X[7:], 3)[0].tolist() for one in (detector, looked, alone[0])]
     assert picked[0] == picked[1] == picked[2]
 
-    ranks, events = children(os.getpid()), []
+    ranks, events = descendants(os.getpid()), []
 
     def kill_one(event):
         events.append(event)
@@ -90,7 +90,7 @@ def test_two_processes_train_and_look_as_one_does_until_one_is_killed_and_one_al
     start = time.monotonic()
     with pytest.raises(TrainingError, match=r"^devices: process 2 of 2 was killed by SIGKILL.*from a checkpoint"):
         begun.fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
-    assert time.monotonic() - start < 30 and not children(os.getpid()) & ranks
+    assert time.monotonic() - start < 30 and not descendants(os.getpid()) & ranks
     detector, rest = fitted(**checkpoint)
     assert rest[0]["step"] > 6
     assert_same((detector, [*events[: rest[0]["step"] - 1], *rest]), alone)
