@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 from rich.console import Console
+from torch.distributed import is_torchelastic_launched
 
 from miaod_plugin.data.detection_data import DetectionData
 from miaod_plugin.data.pixel_cache import LEAVE_FREE
+from miaod_plugin.errors import ConfigError
 from miaod_plugin.registry import EXECUTORS, find
 
 from ..config.schema import ExperimentConfig
@@ -52,6 +54,8 @@ def run_experiment(
     ConfigError, DataError
         Before any training, if the experiment does not fit its data, its run folder or its detector.
     """
+    if is_torchelastic_launched():  # of whose processes all but one would have nothing to do
+        raise ConfigError("torchrun: it starts scripts that call fit; run experiments without it, with devices=N")
     console = console or Console()
     run = Run(config, out)
     executor = find(EXECUTORS, config.executor.name)(run, **config.executor.options)
