@@ -152,6 +152,8 @@ def paired_difference(values: Mapping, reference: Mapping) -> dict:
 def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: str = "images") -> list[dict]:
     """Every other arm against the arm `reference`, per cycle and for the area under the curve.
 
+    Areas of two arms are taken over what both cover, whatever a third one does.
+
     Returns
     -------
     list of dict
@@ -165,7 +167,7 @@ def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: s
         No such arm.
     """
     rows = list(rows)
-    curves, area = curves_of(rows, metric, x), areas(rows, metric, x)
+    curves = curves_of(rows, metric, x)
     check_arm(reference, curves)
     table = []
     for arm in (arm for arm in curves if arm != reference):
@@ -176,6 +178,7 @@ def paired_table(rows: Iterable[Row], reference: str, metric: str = "ap50", x: s
                 for name in (arm, reference)
             ]
             table.append({"arm": arm, "cycle": cycle, **paired_difference(*at_cycle), "p_holm": None})
+        area = areas([row for row in rows if row["arm"] in (arm, reference)], metric, x)
         table.append({"arm": arm, "cycle": "area", **paired_difference(area[arm], area[reference])})
     first = min((row["cycle"] for row in rows), default=None)
     of_areas = [row for row in table if row["cycle"] == "area"]

@@ -130,6 +130,15 @@ def test_areas_of_a_single_cycle_are_missing():
     assert areas(table({"random": {0: (0.1,)}})) == {"random": {}}
 
 
+def test_areas_of_two_arms_are_compared_over_what_both_cover_whatever_a_third_does():
+    flat = {arm: {seed: (0.1, 0.2, 0.3 + seed / 10) for seed in range(3)} for arm in ("random", "few", "fewest")}
+    boxes = {"random": 4, "few": 2, "fewest": 0.5}
+    rows = table(flat, boxes_per_image=boxes)
+    two = paired_table([row for row in rows if row["arm"] != "fewest"], "random", x="boxes")
+    of_three = row_of(paired_table(rows, "random", x="boxes"), arm="few", cycle="area")
+    assert of_three["mean"] == row_of(two, cycle="area")["mean"] and of_three["mean"] > 0
+
+
 def test_paired_table_equals_scipy():
     result = paired_table(table(), reference="random")
     assert {row["arm"] for row in result} == {"miaod"}
