@@ -80,7 +80,7 @@ def test_a_query_after_broken_images_looks_only_at_what_is_new(tmp_path, estimat
     seen.clear()
     detector.begin()
     picked, utilities = strategy.query(detector, images[:5], 2, labeled=images[5:])
-    assert seen[0] == (5, 5), "nothing is looked at again"
+    assert (5, 5) in seen and all(done == of for done, of in seen), "nothing is looked at again"
     expected = strategy.query(estimator, images[:5], 2, labeled=images[5:])
     np.testing.assert_array_equal(picked, expected[0])
     np.testing.assert_allclose(utilities, expected[1], rtol=1e-3, atol=1e-6)
