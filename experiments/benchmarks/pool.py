@@ -145,6 +145,7 @@ def rank_watched(query: PoolQuery, pool: ImagePool, folder: Path, kill_at: float
 
 
 def main() -> None:
+    """Print the rates of one process, two, and Ray, and what memory they take."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3, help="of one process, two, and Ray; each has all images")

@@ -22,6 +22,7 @@ from .parts import (
 if TYPE_CHECKING:
     from ..labeled import Labeled
     from ..query import QueryStrategy
+    from ..ranking.found import Found
 
 
 def rank(
@@ -71,7 +72,6 @@ def rank(
     from ..cluster.shards import ImagePool
     from ..data import load_folder
     from ..files import write_text
-    from ..ranking.found import as_coco, as_csv, as_json
     from ..ranking.patient import BrokenImages, PatientDetector
     from ..ranking.ranking import rank_images, ranking_key, rows_key
     from ..ranking.row_file import RowFile
@@ -82,10 +82,7 @@ def rank(
         raise ConfigError(f"{other}: an address and --root are for --ray; give that, too, or leave it out")
     estimator = _asked(checkpoint, "cpu" if ray else device, query_strategy, strategy)
     annotated = _annotated(labelled, annotations, estimator.classes_.tolist())
-    if annotated is None and query_strategy.needs_labeled:
-        raise ConfigError(f"--strategy {strategy} starts from the annotated images; give their folder with --labelled")
-    if query_strategy.needs_labeled == "targets" and annotated.y is None:
-        raise ConfigError(f"--strategy {strategy} learns from annotated boxes; give their COCO file with --annotations")
+    _require_needed(query_strategy.needs_labeled, annotated, strategy)
     others = [rows_key(other) for other in checkpoint[1:]]
     key, left_out = ranking_key(checkpoint[0], query_strategy, others=others), set()
 
@@ -114,10 +111,7 @@ def rank(
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
     kind = format or ("json" if out.suffix.lower() == ".json" else "csv")
-    if kind == "csv":
-        write_text(out, as_csv(ranked))
-    else:
-        write_text(out, (as_json if kind == "json" else as_coco)(ranked, estimator.classes_.tolist(), threshold))
+    write_text(out, _as_text(kind, ranked, estimator.classes_.tolist(), threshold))
     rows.remove()
     print(f"{out}: the {len(ranked)} images of {n_images} to annotate next, by {strategy}")
 
@@ -149,3 +143,16 @@ def _annotated(folder: Path | None, boxes: Path | None, classes: list[str]) -> "
         raise ConfigError("--annotations: give the folder of their images with --labelled")
     data = load_coco(boxes, folder, classes)
     return Labeled(data.X, data.y)
+
+
+def _require_needed(needed: str | None, annotated: "Labeled | None", strategy: str) -> None:
+    if needed and annotated is None:
+        raise ConfigError(f"--strategy {strategy} starts from the annotated images; give their folder with --labelled")
+    if needed == "targets" and annotated.y is None:
+        raise ConfigError(f"--strategy {strategy} learns from annotated boxes; give their COCO file with --annotations")
+
+
+def _as_text(kind: str, ranked: "list[Found]", classes: list[str], threshold: float) -> str:
+    from ..ranking.found import as_coco, as_csv, as_json
+
+    return as_csv(ranked) if kind == "csv" else (as_json if kind == "json" else as_coco)(ranked, classes, threshold)

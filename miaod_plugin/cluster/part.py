@@ -14,6 +14,7 @@ from ..estimator import ObjectDetector
 from ..labeled import Labeled
 from ..pool import stack_rows
 from ..ranking.patient import BrokenImages, place_of
+from ..ranking.stand_in import StandIn
 from .shards import Located
 from .stores import fetched, is_url
 
@@ -21,7 +22,7 @@ BATCHES = 8  # whose images are in memory at a time, as they are stored
 READERS = 16  # requests to a store at a time
 
 
-class PartOfPool:
+class PartOfPool(StandIn):
     """Stands in for a fitted detector where images are no files: a strategy asks it about them by their numbers.
 
     Parameters
@@ -32,12 +33,10 @@ class PartOfPool:
     """
 
     def __init__(self, estimator: ObjectDetector, labelled: Labeled | None = None):
-        self.estimator, self.labelled = estimator, labelled
+        super().__init__(estimator)
+        self.labelled = labelled
         self._images: dict[str, str | EncodedImage | DataError] = {}
         self._kept: dict[str, dict[str, np.ndarray]] = {}
-
-    def __getattr__(self, name: str):
-        return getattr(self.estimator, name)
 
     def answers(self, images: Iterable[Located], ask: Callable) -> Iterator[tuple[list[str], dict, dict]]:
         """Yield names, what ``ask(detector, X)`` says of the images that can be read, and errors, some at a time.
@@ -61,14 +60,6 @@ class PartOfPool:
     def place(self, key: str) -> str | EncodedImage:
         """Return the image with a number, as `read_image` takes it."""
         return self._images[key]
-
-    def predict(self, X) -> np.ndarray:
-        """Detect objects by way of `map_pool` below."""
-        return type(self.estimator).predict(self, X)
-
-    def transform(self, X) -> np.ndarray:
-        """Return embeddings by way of `map_pool` below."""
-        return type(self.estimator).transform(self, X)
 
     def map_pool(self, X, reducers: Mapping[str, Callable], y=None, views=None) -> dict[str, np.ndarray]:
         """Do what `ObjectDetector.map_pool` does.

@@ -11,6 +11,7 @@ from ..data.image_sets import check_annotated_images, check_images
 from ..errors import DataError
 from ..estimator import ObjectDetector
 from .row_file import RowFile, image_identity
+from .stand_in import StandIn
 
 MOST_NAMED = 20  # broken images in one message
 SAVE_EVERY = 30.0  # seconds
@@ -32,7 +33,7 @@ class BrokenImages(DataError):
         super().__init__(f"{len(errors)} images cannot be read: {named}; replace these files or leave them out")
 
 
-class PatientDetector:
+class PatientDetector(StandIn):
     """Stands in for a fitted detector where a query takes long, so that nothing of it is lost.
 
     A pass over image files goes on to its end, whatever is broken, and only then raises `BrokenImages`. Its rows are
@@ -52,11 +53,9 @@ class PatientDetector:
     def __init__(
         self, estimator: ObjectDetector, rows: RowFile, on_progress: Callable[[int, int], None], name: str = ""
     ):
-        self.estimator, self.rows, self.on_progress, self.name = estimator, rows, on_progress, name
+        super().__init__(estimator)
+        self.rows, self.on_progress, self.name = rows, on_progress, name
         self._passes = 0
-
-    def __getattr__(self, name: str):
-        return getattr(self.estimator, name)
 
     @property
     def members(self) -> list["PatientDetector"]:
@@ -67,14 +66,6 @@ class PatientDetector:
     def begin(self) -> None:
         """Expect a query from its first pass on: rows are told apart by which pass of a query they come from."""
         self._passes = 0
-
-    def predict(self, X) -> np.ndarray:
-        """Detect objects by way of `map_pool` below."""
-        return type(self.estimator).predict(self, X)
-
-    def transform(self, X) -> np.ndarray:
-        """Return embeddings by way of `map_pool` below."""
-        return type(self.estimator).transform(self, X)
 
     def map_pool(self, X, reducers: Mapping[str, Callable], y=None, views=None) -> dict[str, np.ndarray]:
         """Do what `ObjectDetector.map_pool` does, looking only at images that it has no rows of.
