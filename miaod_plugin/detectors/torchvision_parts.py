@@ -17,15 +17,16 @@ def transformed(
 ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
     """Return images and targets as torchvision's model resizes, normalises and pads them, channels last in memory.
 
-    The same bits as ``model.transform(images, targets)``, which copies numbers to the device image by image.
+    Equal to ``model.transform(images, targets)`` up to rounding. That normalises whole photographs and then makes them
+    smaller, and copies numbers to the device image by image; here it is the small images that are normalised.
     """
     transform, given = model.transform, images
     mean, std = (_channels(getattr(transform, name), images[0]) for name in ("image_mean", "image_std"))
+    images = [transform.resize(image)[0] for image in images]
     if all(image.shape == images[0].shape for image in images):
         images = ((torch.stack(images) - mean) / std).unbind()
     else:
         images = [(image - mean) / std for image in images]
-    images = [transform.resize(image)[0] for image in images]
     sizes = [tuple(image.shape[-2:]) for image in images]
     batch = transform.batch_images(images, transform.size_divisible)
     if targets is not None:
