@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.distributed.group import Group
 from miaod_plugin.errors import ConfigError, DataError, TrainingError
 from miaod_plugin.strategies import MIAODSampling
+from miaod_plugin.tensor_file import read_tensors
 from miaod_plugin.training.base import Stage
 from miaod_plugin.training.batches import BatchSize, TrainingImages, drawn_flips, load_batches
+from miaod_plugin.training.checkpoint import KIND
 from miaod_plugin.training.loop import Settings
 
 DATA = make_digit_scenes(13, random_state=3)
@@ -42,6 +45,32 @@ def fitted(training="miaod", **parameters):
     events = []
     detector = detector_of(training, on_step=events.append, **parameters)
     return detector.fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:]), events
+
+
+def begun(do, error, match=None, **parameters):
+    """Begin a training that ends in an error by what is done after step 6; return the events of its steps."""
+    events = []
+
+    def on_step(event):
+        events.append(event)
+        if event["step"] == 6:
+            do()
+
+    detector = detector_of(on_step=on_step, checkpoint_seconds=0, **parameters)
+    with pytest.raises(error, match=match):
+        detector.fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
+    return events
+
+
+def give_up():
+    raise KeyboardInterrupt
+
+
+def assert_goes_on(events, whole, **parameters):
+    """Check that a training goes on from the checkpoint it left after its first events to what a whole one comes to."""
+    detector, rest = fitted(checkpoint_seconds=0, **parameters)
+    assert rest[0]["step"] > 6
+    assert_same((detector, [*events[: rest[0]["step"] - 1], *rest]), whole)
 
 
 def assert_same(ours, theirs, rel=1e-5):
@@ -74,7 +103,7 @@ def alone():
     return fitted()
 
 
-def test_two_processes_train_and_look_as_one_does_until_one_is_killed_and_one_alone_goes_on(alone, tmp_path):
+def test_two_processes_train_and_look_as_one_does(alone):
     together = fitted(devices=2)
     assert_same(together, alone)
     detector, _ = together
@@ -85,22 +114,23 @@ def test_two_processes_train_and_look_as_one_does_until_one_is_killed_and_one_al
     picked = [MIAODSampling().query(one, DATA.X[7:], 3)[0].tolist() for one in (detector, looked, alone[0])]
     assert picked[0] == picked[1] == picked[2]
 
-    ranks, events = ranks_of_this_process(), []
 
-    def kill_one(event):
-        events.append(event)
-        if event["step"] == 6:
-            os.kill(max(ranks), signal.SIGKILL)
+def test_a_training_begun_by_one_process_goes_on_in_two_and_one_of_which_one_was_killed_in_one(alone, tmp_path):
+    half = tmp_path / "half.ckpt"
+    events = begun(give_up, KeyboardInterrupt, checkpoint=half)
+    of_one, tensors = read_tensors(half, KIND, "a checkpoint")
+    shapes_of_one = {name: tensor.shape for name, tensor in tensors.items()}
+    assert_goes_on(events, alone, checkpoint=half, devices=2)
 
-    checkpoint = {"checkpoint": tmp_path / "half.ckpt", "checkpoint_seconds": 0}
-    begun = detector_of(devices=2, on_step=kill_one, **checkpoint)
-    start = time.monotonic()
-    with pytest.raises(TrainingError, match=r"^devices: process 2 of 2 was killed by SIGKILL.*from a checkpoint"):
-        begun.fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
+    ranks, start = ranks_of_this_process(), time.monotonic()
+    match = r"^devices: process 2 of 2 was killed by SIGKILL.*from a checkpoint"
+    kill = partial(os.kill, max(ranks), signal.SIGKILL)
+    events = begun(kill, TrainingError, match, checkpoint=half, devices=2)
     assert time.monotonic() - start < 30 and not ranks_of_this_process()
-    detector, rest = fitted(**checkpoint)
-    assert rest[0]["step"] > 6
-    assert_same((detector, [*events[: rest[0]["step"] - 1], *rest]), alone)
+    of_two, tensors = read_tensors(half, KIND, "a checkpoint")
+    assert of_two["training"] == of_one["training"] and of_two["means"].keys() == of_one["means"].keys()
+    assert {name: tensor.shape for name, tensor in tensors.items()} == shapes_of_one
+    assert_goes_on(events, alone, checkpoint=half)
 
 
 def test_each_process_has_its_share_of_the_batch_and_of_the_flips_of_one():
