@@ -9,11 +9,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from miaod_plugin.files import atomic_path
-from miaod_plugin.pages.looks import LINES, LONGEST_LABEL, MARKERS, apart, colour_of, mark_of, short
+from miaod_plugin.pages.looks import LINES, MARKERS, apart, colour_of, mark_of, short
 
 from ..store.layout import Run
 from .comparison import Comparison
 
+LONGEST_NAME = 32  # characters of a name that is written at the end of its curve; the legend has the others
 MEAN = {"linewidth": 1.8, "markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
 # What makes two files of one run alike to the last byte, and the text of the SVG text.
 REPEATABLE = {"svg.hashsalt": "miaod-plugin", "svg.fonttype": "none"}
@@ -27,15 +28,15 @@ def draw_curves(
     Means over seeds, bars for their 95 % intervals or, of few seeds, their ranges, small markers for the seeds.
     """
     most = max(len(comparison.arms) for _, comparison in compared.values())
-    figure = Figure(figsize=(6.4 * len(compared), 4.4 + 0.15 * max(0, most - 6)), dpi=200, layout="constrained")
+    figure = Figure(figsize=(6.4 * len(compared), 4.4 + 0.1 * max(0, most - 8)), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (name, (run, comparison)) in zip(
         figure.subplots(1, len(compared), squeeze=False)[0], compared.items(), strict=True
     ):
-        _draw(axes, run, comparison)
+        named = _draw(axes, run, comparison)
         bars = "range" if comparison.few else "95 % interval"
         spread = f"mean and {bars} of {comparison.seeds_words}" if len(comparison.seeds) > 1 else "1 seed"
-        rows = _legend(axes)
+        rows = _legend(axes, named)
         axes.set_title(f"{short(name, 60)}: {spread}", loc="left", fontsize=10, pad=12 + 14 * rows)
     for suffix in formats:
         path = folder / f"curves.{suffix}"
@@ -43,17 +44,23 @@ def draw_curves(
             figure.savefig(temporary, metadata={"Date": None} if suffix == "svg" else None)
 
 
-def _legend(axes: Axes) -> int:
-    """Put the legend above, in two columns where the names are short enough, and return its number of rows."""
+def _legend(axes: Axes, named: list[str]) -> int:
+    """Put a legend of the curves that have no name beside them above, and return its number of rows.
+
+    In two columns where the names are short enough.
+    """
     lines, names = axes.get_legend_handles_labels()
-    names = [short(name, 64) for name in names]
-    columns = 2 if max(map(len, names), default=0) <= 32 else 1
+    curves = {short(name, 64): line for line, name in zip(lines, names, strict=True) if name not in named}
+    if not curves:
+        return 0
+    columns = 2 if max(map(len, curves)) <= 32 else 1
     place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0)}
-    axes.legend(lines, names, **place, fontsize=9, ncols=columns, frameon=False, handlelength=3.2)
-    return -(-len(names) // columns)
+    axes.legend(curves.values(), curves, **place, fontsize=9, ncols=columns, frameon=False, handlelength=3.2)
+    return -(-len(curves) // columns)
 
 
-def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
+def _draw(axes: Axes, run: Run, comparison: Comparison) -> list[str]:
+    """Draw a run's curves and return those whose names stand beside them."""
     x, full = comparison.x, comparison.full["mean"]
     published = run.config.published if x == "images" else []
     shown = [full] * (full is not None) + [ap / 100 for curve in published for ap in curve.ap]
@@ -79,7 +86,7 @@ def _draw(axes: Axes, run: Run, comparison: Comparison) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    _name_ends(axes, comparison)
+    return _name_ends(axes, comparison)
 
 
 def _draw_arm(axes: Axes, comparison: Comparison, number: int, rows: list[dict], shift: float) -> list[float]:
@@ -108,16 +115,19 @@ def _limits(shown: list[float], spreads: list[float]) -> tuple[float, float]:
     return 100 * max(0.0, low - pad), 100 * min(1.0, high + pad)
 
 
-def _name_ends(axes: Axes, comparison: Comparison) -> None:
-    """Write the arms' names beside the ends of their curves, moved apart; none where they do not fit."""
+def _name_ends(axes: Axes, comparison: Comparison) -> list[str]:
+    """Write the arms' names beside the ends of their curves, moved apart, none where they do not fit; return them."""
     ends = {
         (number, arm): 100 * rows[-1]["mean"]
         for number, (arm, rows) in enumerate(comparison.table().items())
-        if rows and len(arm) <= LONGEST_LABEL
+        if rows and len(arm) <= LONGEST_NAME
     }
     low, high = axes.get_ylim()
     places = apart([*ends.values()], 0.048 * (high - low), low, high) or []
-    for (number, arm), y in zip(ends, places, strict=False):
+    named = list(zip(ends, places, strict=False))
+    for (number, arm), y in named:
         beside = {"transform": axes.get_yaxis_transform(), "clip_on": False}
-        axes.plot(1.02, y, color=colour_of(number), marker=MARKERS[mark_of(number)], markersize=4.5, **beside)
-        axes.text(1.04, y, arm, fontsize=8, va="center", **beside)
+        look = {"color": colour_of(number), "marker": MARKERS[mark_of(number)], "linestyle": LINES[mark_of(number)]}
+        axes.plot([1.02, 1.05, 1.08], [y, y, y], markevery=[1], **look, **beside, **MEAN)
+        axes.text(1.095, y, arm, fontsize=8, va="center", **beside)
+    return [arm for (_, arm), _ in named]
