@@ -43,6 +43,12 @@ class Page(HTMLParser):
         if self._cell and self.tables and self.tables[-1] and self.tables[-1][-1]:
             self.tables[-1][-1][-1] += data
 
+    def table_of(self, heading: str) -> int:
+        """Return which of the page's tables is the first with this heading of a column."""
+        return next(
+            n for n, rows in enumerate(self.tables) if any(" ".join(cell.split()) == heading for cell in rows[0])
+        )
+
     def row(self, table: int, name: str) -> list[str]:
         """Return the cells of a row by its first one."""
         return next(

@@ -43,9 +43,13 @@ def write_scored(finished, folder: Path) -> Path:
     return run / "page"
 
 
+def csv_rows(path: Path) -> list[dict]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def scores(run: Path) -> dict[str, np.ndarray]:
     """Return for each arm its AP50 in percent, (seeds, cycles)."""
-    with open(run / "results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(run / "results.csv")
     of_arm = {arm: [float(row["ap50"]) for row in rows if row["arm"] == arm] for arm in ARMS}
     return {arm: 100 * np.array(values).reshape(4, 3) for arm, values in of_arm.items()}

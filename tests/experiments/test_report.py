@@ -2,13 +2,12 @@ import csv
 import json
 import re
 import shutil
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from page_reader import Page
-from pages import ARMS, copy_run, scores
+from pages import ARMS, copy_run, csv_rows, scores
 from PIL import Image
 from scipy import stats
 from typer.testing import CliRunner
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 from miaod_plugin.cli.app import app, main
 from miaod_plugin.data import make_digit_scenes
 from miaod_plugin.errors import ConfigError
-from miaod_plugin.experiments.report.export import export_results
 from miaod_plugin.experiments.report.page import write_report
 
 
@@ -49,11 +47,6 @@ def numbers(cell: str) -> list[float]:
     return [float(n) for n in re.findall(r"[+-]?\d+\.\d+", cell.replace("\N{MINUS SIGN}", "-"))]
 
 
-def table_of(page: Page, heading: str) -> int:
-    """Return which of the page's tables is the first with this heading of a column."""
-    return next(n for n, rows in enumerate(page.tables) if any(" ".join(cell.split()) == heading for cell in rows[0]))
-
-
 def test_differences_are_paired_and_their_p_values_corrected_over_the_budgets_and_arms_of_the_table(scored):
     values, page = scores(scored), Page(scored / "report.html")
     table = next(n for n, rows in enumerate(page.tables) if any("p =" in cell for row in rows for cell in row))
@@ -76,7 +69,7 @@ def test_areas_differ_over_images_and_over_boxes_with_students_interval_and_a_co
         areas[arm] = 100 * np.trapezoid(own, [4, 7, 9], axis=1) / 5
     tests = [stats.ttest_rel(areas[arm], areas["supervised+random"]) for arm in ("miaod+miaod", "supervised+entropy")]
     corrected = max(2 * min(test.pvalue for test in tests), max(test.pvalue for test in tests))  # both, of two
-    of_images = [row[1] for row in page.tables[table_of(page, "over boxes")][1:]]
+    of_images = [row[1] for row in page.tables[page.table_of("over boxes")][1:]]
     assert numbers(of_images[1]) == pytest.approx([areas["supervised+random"].mean()], abs=0.051)
     for cell, test, arm in zip(of_images[::2], tests, ARMS[::2], strict=True):
         low, high = test.confidence_interval(0.95)
@@ -88,7 +81,7 @@ def test_areas_differ_over_images_and_over_boxes_with_students_interval_and_a_co
 
 def test_before_any_selection_trainings_are_compared_and_not_arms(scored):
     values, page = scores(scored), Page(scored / "report.html")
-    rows = {row[0].strip(): row[1:] for row in page.tables[table_of(page, "Training")][1:]}
+    rows = {row[0].strip(): row[1:] for row in page.tables[page.table_of("Training")][1:]}
     assert rows.keys() == {"miaod", "supervised"} and rows["supervised"][1] == "reference"
     test = stats.ttest_rel(values["miaod+miaod"][:, 0], values["supervised+random"][:, 0])
     low, high = test.confidence_interval(0.95)
@@ -101,7 +94,7 @@ def test_selection_is_compared_with_the_random_arm_of_the_same_training(finished
     write_report([finished[0]], page, reference="miaod+miaod")
     told = Page(page)
     assert "Selection alone: differences to supervised+random" in told.text
-    arms = [row[0].strip() for row in told.tables[table_of(told, "over boxes") + 2][1:]]
+    arms = [row[0].strip() for row in told.tables[told.table_of("over boxes") + 2][1:]]
     assert arms == ["supervised+random", "supervised+entropy"]
 
 
@@ -116,14 +109,14 @@ def test_a_second_mean_leaves_classes_with_few_test_boxes_out(scored, tmp_path):
     boxes = np.bincount(np.concatenate([target["labels"] for target in test.y]), minlength=3)
     least = sorted(boxes.tolist())[1]
     told = Page(write_report([run], least_boxes=least))
-    table = table_of(told, "Test boxes")
+    table = told.table_of("Test boxes")
     assert [told.row(table, name)[0] for name in "012"] == [str(count) for count in boxes]
     frequent = [[0.3, 0.5, 0.2][label] for label in range(3) if boxes[label] >= least]
     assert 0 < len(frequent) < 3, "a class is left out, or this test tests nothing"
     assert told.row(table, "Mean")[1:] == ["33.3"] * 3
     expected = f"{100 * np.mean(frequent):.1f}"
     assert told.row(table, f"Mean of classes with {least} test boxes or more")[1:] == [expected] * 3
-    areas = told.tables[table_of(told, "over boxes")]
+    areas = told.tables[told.table_of("over boxes")]
     assert len(areas[0]) == 1 + 4 and f"over images classes with {least} test boxes or more" in " ".join(
         areas[0][3].split()
     )
@@ -135,7 +128,7 @@ def test_boxes_in_a_selected_image_stand_beside_those_of_the_pool(finished, page
     train = make_digit_scenes(24, split="train", n_classes=3)
     counts = dict(zip(train.ids.tolist(), (len(target["labels"]) for target in train.y), strict=True))
     for arm in ARMS:
-        for cycle, cell in enumerate(page.row(table_of(page, "after 4"), arm)):
+        for cycle, cell in enumerate(page.row(page.table_of("after 4"), arm)):
             means = []
             for path in (finished[0] / "arms" / arm).glob(f"seed*/cycle{cycle}/selected.csv"):
                 with open(path, newline="") as file:
@@ -291,72 +284,6 @@ def test_the_command_prints_the_path_of_the_page(finished, tmp_path):
     result = CliRunner().invoke(app, ["report", str(finished[0]), "--out", str(out), "--reference", "miaod+miaod"])
     assert result.exit_code == 0 and result.stdout.strip() == str(out)
     assert "Differences to miaod+miaod" in Page(out).text
-
-
-def test_what_is_worth_keeping_is_exported_without_times_and_alike_every_time(scored, tmp_path):
-    run, page = scored.parent, tmp_path / "page.html"
-    result = CliRunner().invoke(app, ["report", str(run), "--out", str(page), "--export", str(tmp_path / "a")])
-    assert result.exit_code == 0 and result.stdout.split() == [str(page), str(tmp_path / "a")]
-    export_results(run, tmp_path / "b")
-    files = ["curves.png", "differences.csv", "environment.json", "per_class.csv", "results.csv"]
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == files
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
-    results, classes, differences = (
-        csv_rows(tmp_path / "a" / f"{name}.csv") for name in ("results", "per_class", "differences")
-    )
-    assert [row["ap50"] for row in results] == [row["ap50"] for row in csv_rows(scored / "results.csv")]
-    assert "train_seconds" not in results[0] and "query_seconds" not in results[0]
-    assert len(classes) == 3 * len(results) and {row["class"] for row in classes} == set("012")
-    assert (
-        sum(int(row["test_boxes"]) for row in classes[:3])
-        == json.loads((run / "data.json").read_text())["test"]["boxes"]
-    )
-    key = {"reference": "supervised+random", "arm": "miaod+miaod", "over": "images", "cycle": "2"}
-    (one,) = [row for row in differences if key.items() <= row.items()]
-    test = stats.ttest_rel(scores(scored)["miaod+miaod"][:, 2], scores(scored)["supervised+random"][:, 2])
-    assert float(one["p_value"]) == pytest.approx(test.pvalue) and float(one["p_holm"]) >= float(one["p_value"])
-    assert {row["over"] for row in differences if row["cycle"] == "area"} == {"images", "boxes"}
-
-
-def test_several_runs_are_not_exported_to_one_folder(finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["miaod", "report", str(finished[0]), str(finished[0]), "--export", str(tmp_path)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err == "miaod: --export: takes one run, not 2; export each to a folder of its own\n"
-
-
-def test_prices_of_images_and_boxes_tell_what_an_arm_saves(scored, tmp_path):
-    run = copy_run((scored.parent, ""), tmp_path, seeds=[0])
-    for model in run.glob("**/model.safetensors"):
-        model.unlink()  # no pictures
-    costs = {}
-    for path in run.glob("arms/supervised*/seed0/cycle*/metrics.json"):
-        metrics = json.loads(path.read_text())
-        slope = 0.2 if metrics["arm"] == "supervised+entropy" else 0.1
-        path.write_text(json.dumps(metrics | {"ap50": slope * (metrics["cycle"] + 1)}))
-        costs[metrics["arm"], metrics["cycle"]] = 2 * metrics["images"] + 0.5 * metrics["boxes"]
-    page = Page(write_report([run], prices=(2, 0.5)))
-    random = costs["supervised+random", 2]
-    entropy = (costs["supervised+entropy", 0] + costs["supervised+entropy", 1]) / 2  # has 0.3 halfway from 0.2 to 0.4
-    table = table_of(page, "Cost")
-    assert page.row(table, "supervised+random") == [f"{random:,.0f}", "reference"]
-    assert page.row(table, "supervised+entropy") == [f"{entropy:,.0f}", f"{100 * (1 - entropy / random):.0f} %"]
-
-
-@pytest.mark.parametrize("prices", [("nan", "1"), ("-1", "0"), ("inf", "0")])
-def test_prices_that_are_none_are_refused(finished, tmp_path, monkeypatch, capsys, prices):
-    command = ["miaod", "report", str(finished[0]), "--out", str(tmp_path / "page.html"), "--prices", *prices]
-    monkeypatch.setattr("sys.argv", command)
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2 and "--prices" in capsys.readouterr().err
-    assert not (tmp_path / "page.html").exists()
-
-
-def csv_rows(path: Path) -> list[dict]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_an_unknown_reference_is_refused_with_a_suggestion(finished):

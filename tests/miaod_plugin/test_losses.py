@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from detector_batch import TARGETS, from_one, images
@@ -14,6 +15,7 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 from torchvision.ops import box_iou
 
 from miaod_plugin.detectors import matching
+from miaod_plugin.detectors.losses import quality_focal_loss
 from miaod_plugin.detectors.network import DetectionNetwork
 from miaod_plugin.detectors.retinanet_v2 import RetinaNetV2Detector
 from miaod_plugin.registry import DETECTORS, find
@@ -162,3 +164,12 @@ def test_cells_match_boxes_of_all_sizes_as_in_torchvision(at_once, monkeypatch):
     found = matching.match_cells(cells, targets, levels, 1.5)
     assert torch.equal(found, expected)
     assert all(len(level.unique()) > 2 for level in found.split(levels, dim=1))
+
+
+def test_the_quality_focal_loss_is_zero_where_the_student_is_right_and_agrees_with_its_formula():
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(2, 7, 3)), rng.random((2, 7, 3))
+    s = 1 / (1 + np.exp(-z))
+    expected = (y - s) ** 2 * -(y * np.log(s) + (1 - y) * np.log(1 - s))
+    np.testing.assert_allclose(quality_focal_loss(torch.tensor(z), torch.tensor(y)).numpy(), expected, rtol=1e-9)
+    assert quality_focal_loss(torch.tensor(z), torch.tensor(z).sigmoid()).abs().max() == 0

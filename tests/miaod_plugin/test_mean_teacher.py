@@ -15,14 +15,12 @@ from tiny_detectors import ONE_OF_EACH_FAMILY, TINY_OPTIONS, show_everything
 
 from miaod_plugin import MeanTeacher, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes, make_targets
-from miaod_plugin.detectors.losses import quality_focal_loss
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.registry import DETECTORS, find, registered
 from miaod_plugin.training.average import with_average
 from miaod_plugin.training.base import Stage
 from miaod_plugin.training.batches import TrainingImages, load_batches
 from miaod_plugin.training.mean_teacher import sharpened
-from miaod_plugin.training.views import strong_view
 
 DATA = make_digit_scenes(10, random_state=1)
 KNOWN, UNKNOWN = dict(X=DATA.X[:4], y=DATA.y[:4]), DATA.X[4:]
@@ -293,40 +291,3 @@ def test_sharpened_classes_compete_for_the_sum():
     np.testing.assert_allclose(sharpened(given[:, ::2], 1.0).numpy(), given[:, ::2].numpy(), atol=1e-9)
     single = torch.rand(2, 5, 1)
     assert torch.allclose(sharpened(single, 0.5), single)
-
-
-def test_the_quality_focal_loss_is_zero_where_the_student_is_right_and_agrees_with_its_formula():
-    rng = np.random.default_rng(0)
-    z, y = rng.normal(size=(2, 7, 3)), rng.random((2, 7, 3))
-    s = 1 / (1 + np.exp(-z))
-    expected = (y - s) ** 2 * -(y * np.log(s) + (1 - y) * np.log(1 - s))
-    np.testing.assert_allclose(quality_focal_loss(torch.tensor(z), torch.tensor(y)).numpy(), expected, rtol=1e-9)
-    assert quality_focal_loss(torch.tensor(z), torch.tensor(z).sigmoid()).abs().max() == 0
-
-
-def test_a_strong_view_changes_colours_and_erases_rectangles_and_moves_nothing():
-    image = torch.zeros(3, 64, 64)
-    image[:, 16:40, 20:50] = torch.tensor([0.7, 0.5, 0.3])[:, None, None]
-    kept, changed, erased = image.clone(), 0, []
-    for seed in range(40):
-        torch.manual_seed(seed)
-        view = strong_view(image)
-        assert view.shape == image.shape and view.min() >= 0 and view.max() <= 1
-        _, counts = view.flatten(1).unique(dim=1, return_counts=True)
-        frequent = counts.sort(descending=True).values[:2].tolist()
-        erased.append(1 - sum(frequent) / 64**2)  # what is in neither of the image's two colours
-        assert len(counts) <= 2 + 3
-        changed += not torch.equal(view[:, 20, 30], kept[:, 20, 30])
-    assert torch.equal(image, kept) and changed > 20
-    assert 0.01 < np.mean(erased) < 0.12 and min(erased) == 0
-
-
-def test_a_strong_view_leaves_grey_grey_and_is_drawn_from_torch_s_random_numbers():
-    grey = torch.full((3, 32, 48), 0.5)
-    for seed in range(20):
-        torch.manual_seed(seed)
-        view = strong_view(grey)
-        again = [torch.manual_seed(seed), strong_view(grey)][1]
-        assert torch.equal(view, again)
-        most = view.flatten(1).mode(dim=1).values
-        assert most.max() - most.min() < 1e-4
