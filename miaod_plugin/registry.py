@@ -1,6 +1,8 @@
 """What is known by name, found through entry points: the built-in parts register as a third party's would."""
 
-from importlib.metadata import entry_points
+import sys
+from functools import lru_cache
+from importlib.metadata import EntryPoints, entry_points
 
 from .errors import ConfigError, did_you_mean
 
@@ -27,7 +29,7 @@ _KINDS = {
 
 def registered(group: str) -> list[str]:
     """Return the sorted names registered in an entry-point group, such as `STRATEGIES` or `DETECTORS`."""
-    return sorted({entry.name for entry in entry_points(group=group)})
+    return sorted(_entries(group).names)
 
 
 def find(group: str, name: str):
@@ -38,13 +40,23 @@ def find(group: str, name: str):
     ConfigError
         If nothing of that name is registered; the message offers the closest name.
     """
-    for entry in entry_points(group=group, name=name):
+    for entry in _entries(group).select(name=name):
         return entry.load()
     if is_of_family(group, name):
         family, _, member = name.partition(":")
-        for entry in entry_points(group=FAMILIES[group], name=family):
+        for entry in _entries(FAMILIES[group]).select(name=family):
             return entry.load()(member)
     raise ConfigError(f"unknown {_KINDS[group]} {name!r}{did_you_mean(name, registered(group))}")
+
+
+def _entries(group: str) -> EntryPoints:
+    return _entries_on(tuple(sys.path), group)
+
+
+@lru_cache(maxsize=64)
+def _entries_on(path: tuple[str, ...], group: str) -> EntryPoints:
+    """Return a group's entry points; looking for them reads a file of every package that is installed."""
+    return entry_points(group=group)
 
 
 def is_of_family(group: str, name: str) -> bool:

@@ -23,7 +23,8 @@ def collect(run: Run) -> list[dict]:
     Damaged cycles do not count, see `records.survey`.
     With full supervision, ``full`` is its score for the seed, and ``ratio`` what share of it the row reaches.
     """
-    score, full, records = score_name(run), full_supervision(run), survey(run).records
+    score, records = score_name(run), survey(run).records
+    full = _full_scores(run, records)
     strategies = {arm.name: arm.strategy for arm in run.config.arms}
     rows = []
     for cell in run.arm_cells():
@@ -50,7 +51,10 @@ def records_of(run: Run, records: dict[Cell, Record], arm: str, seed: int) -> li
 
 def full_supervision(run: Run) -> dict[int, float]:
     """Return seed -> the score under full supervision, for the seeds whose reference is trained."""
-    records = survey(run).records
+    return _full_scores(run, survey(run).records) if run.config.full_supervision else {}
+
+
+def _full_scores(run: Run, records: dict[Cell, Record]) -> dict[int, float]:
     cells = [Cell(seed, 0, FULL_SUPERVISION) for seed in run.config.seeds]
     return {cell.seed: records[cell].metrics[score_name(run)] for cell in cells if cell in records}
 
