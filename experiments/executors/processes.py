@@ -43,7 +43,12 @@ class Processes(CellExecutor):
 
     def submit(self, cell: Cell) -> Future:
         with passive_waiting():  # it may start a worker
-            return self._pool.submit(_run, cell)
+            return self._pool.submit(self.do, cell)
+
+    @staticmethod
+    def do(cell: Cell) -> Failure | None:
+        """Do a cell, in a worker."""
+        return run_cell(_experiment, cell, _send)
 
     def messages(self) -> list[Progress]:
         received = []
@@ -91,7 +96,3 @@ def _start(run: Run, threads: int, started, messages) -> None:
 def _end_with_parent() -> None:
     multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
-
-
-def _run(cell: Cell) -> Failure | None:
-    return run_cell(_experiment, cell, _send)

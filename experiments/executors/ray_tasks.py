@@ -7,6 +7,7 @@ then it goes on from the cell's checkpoint, on the storage that all nodes share.
 import logging
 import os
 import pickle
+import time
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import lru_cache, partial
@@ -67,6 +68,8 @@ class RayTasks(CellExecutor):
         self._refs: dict[Cell, object] = {}
         self._environments: list[dict] = []
         self._told_environments = 0
+        self._asked: dict[str, float] = {}
+        self._room_in_all = 0
 
     def __enter__(self) -> "RayTasks":
         self._connection.enter_context(connected(self._ray, self._address))
@@ -87,7 +90,7 @@ class RayTasks(CellExecutor):
         )
         self._inbox = ray.remote(num_cpus=0, scheduling_strategy=here)(_Inbox).remote()
         options = {"num_cpus": needs["CPU"], "num_gpus": needs["GPU"], "memory": needs["memory"]}
-        self._task = ray.remote(max_retries=self._retries, **options)(_run)
+        self._task = ray.remote(max_retries=self._retries, **options)(self.do)
         if not any(self._room(node["Resources"]) for node in ray.nodes() if node["Alive"]):
             logger.warning("no node of the cluster has %s; cells wait for one that does", self._needed())
 
@@ -101,13 +104,24 @@ class RayTasks(CellExecutor):
     @property
     def at_once(self) -> int:
         """As many cells as the cluster has room for; more where `jobs` says so, for a cluster that grows when asked."""
-        return max(self.run.config.jobs, self._room(self._ray.cluster_resources()))
+        if self._is_time("room"):
+            self._room_in_all = self._room(self._ray.cluster_resources())
+        return max(self.run.config.jobs, self._room_in_all)
 
     def submit(self, cell: Cell) -> Future:
         ref = self._refs[cell] = self._task.remote(self._work, cell, self._inbox)
         future: Future = Future()
         ref.future().add_done_callback(partial(self._settle, future, cell))
         return future
+
+    @staticmethod
+    def do(work: bytes, cell: Cell, inbox) -> tuple[Failure | None, dict | None]:
+        """Do a cell on a node; return what stopped it, and the node's environment."""
+        try:
+            experiment, where = _prepared(work)
+        except (MiaodError, OSError) as error:
+            return Failure(cell, f"node {node()}: {error}", by_user=True), None
+        return run_cell(experiment, cell, inbox.add.remote), where
 
     def _settle(self, future: Future, cell: Cell, task: Future) -> None:
         """Pass on how a task ended."""
@@ -123,7 +137,15 @@ class RayTasks(CellExecutor):
             why = f"a worker died, {self._retries} retries included: killed, its node lost, or out of memory"
             future.set_result(Failure(cell, f"{why} (executor.options.memory keeps room for a cell)", by_user=False))
 
+    def _is_time(self, question: str) -> bool:
+        """Whether to ask the cluster again, which is a message there and back: bars show no more than ten a second."""
+        if is_time := time.monotonic() >= self._asked.get(question, 0.0) + 0.1:
+            self._asked[question] = time.monotonic()
+        return is_time
+
     def messages(self) -> list[Progress]:
+        if not self._is_time("messages"):
+            return []
         try:
             return self._ray.get(self._inbox.take.remote())
         except self._ray.exceptions.RayError:  # killed: bars stand still, cells go on
@@ -153,15 +175,6 @@ class _Inbox:
     def take(self) -> list[Progress]:
         taken, self._messages = self._messages, []
         return taken
-
-
-def _run(work: bytes, cell: Cell, inbox) -> tuple[Failure | None, dict | None]:
-    """Run one cell on a node; return what stopped it, and the node's environment."""
-    try:
-        experiment, where = _prepared(work)
-    except (MiaodError, OSError) as error:
-        return Failure(cell, f"node {node()}: {error}", by_user=True), None
-    return run_cell(experiment, cell, inbox.add.remote), where
 
 
 @lru_cache(maxsize=1)

@@ -69,16 +69,26 @@ class _Work:
         return bool(self._ready or self._running)
 
     def start(self) -> None:
-        """Submit ready cells, until the executor has enough; a finished one makes those ready that follow it."""
+        """Submit ready cells, until the executor has enough; a finished one makes those ready that follow it.
+
+        What there is to write of finished ones is written when workers have got something to do.
+        """
+        finished = []
         while self._ready and len(self._running) < self.executor.at_once:
             _, cell = heapq.heappop(self._ready)
             try:
                 if self._finished(cell):
-                    self._publish(cell)
+                    finished.append(cell)
+                    for following in self.run.next_cells(cell):
+                        self._is_ready(following)
                 else:
                     self._running[self.executor.submit(cell)] = cell
             except (MiaodError, OSError) as error:
                 self._stopped(Failure(cell, str(error), by_user=True))
+        for cell in finished:
+            with _where_there_is_room(self.display, "event files"):
+                if cell.arm:
+                    self.events.add(cell)
 
     def take_over(self) -> None:
         """Wait a moment for cells that end, and show how far the others are."""
@@ -118,13 +128,6 @@ class _Work:
             self._reopened.add(cell)
             self.display.say(f"{cell}: done again: {error}")
             return False
-
-    def _publish(self, cell: Cell) -> None:
-        if cell.arm:
-            with _where_there_is_room(self.display, "event files"):
-                self.events.add(cell)
-        for following in self.run.next_cells(cell):
-            self._is_ready(following)
 
     def _stopped(self, failure: Failure) -> None:
         self.failures.append(failure)
