@@ -1,4 +1,4 @@
-"""What something takes by the number of images: a table, and a plot."""
+"""What something takes by the number of images, or of other things: a table, and a plot."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from miaod_plugin.files import atomic_path
 
 @dataclass(frozen=True)
 class Growth:
-    """What something took, in seconds, by the number of images."""
+    """What something took, in seconds, by the number of images or other things."""
 
     name: str
     sizes: list[int]
@@ -42,9 +42,9 @@ def growth(name: str, sizes: list[int], prepared: Callable[[int], Callable[[], o
     return Growth(name, sizes, seconds)
 
 
-def show(grown: list[Growth]) -> None:
+def show(grown: list[Growth], things: str = "images") -> None:
     """Print the seconds of every size and the slope."""
-    table = Table("what", "images", "seconds", "per image (us)", "slope", title=f"torch {torch.__version__}")
+    table = Table("what", things, "seconds", "each (us)", "slope", title=f"torch {torch.__version__}")
     for one in grown:
         for k, (size, seconds) in enumerate(zip(one.sizes, one.seconds, strict=True)):
             last = k == len(one.sizes) - 1
