@@ -32,7 +32,7 @@ class TinyCluster:
         """Return the processes that run a cell, of some nodes or of both."""
         nodes = [self._cluster.head_node, self.second] if nodes is None else nodes
         found = set().union(*(descendants(raylet(node)) for node in nodes))
-        return {pid for pid in found if b"ray::_run" in command_of(pid)}
+        return {pid for pid in found if b"ray::do" in command_of(pid)}
 
     def others(self) -> list:
         """Return the node that this process is not connected to, once it is connected."""
