@@ -71,7 +71,7 @@ def voc_average_precision(
         raise MiaodError(f"method={method!r} is not a VOC average precision{did_you_mean(str(method), known)}")
     if not 0 < iou_threshold <= 1:
         raise MiaodError(f"iou_threshold={iou_threshold!r} must be above 0 and at most 1")
-    detections, truth = _flatten_both(predictions, targets, num_classes)
+    detections, truth = check_boxes(predictions, targets, num_classes)
     detections = detections.rows(np.argsort(-detections.scores, kind="stable"))
     per_class = [
         _class_average_precision(
@@ -109,7 +109,7 @@ def coco_average_precision(predictions: Sequence[dict], targets: Sequence[dict],
     ----------
     Lin et al., *Microsoft COCO: Common Objects in Context*, ECCV 2014, and the COCO detection evaluation page.
     """
-    detections, truth = _flatten_both(predictions, targets, num_classes)
+    detections, truth = check_boxes(predictions, targets, num_classes)
     with redirect_stdout(io.StringIO()):
         evaluation = COCOeval(
             _coco(truth, len(targets), num_classes), _coco(detections, len(targets), num_classes), "bbox"
@@ -204,7 +204,14 @@ def _coco(boxes: Boxes, n_images: int, num_classes: int) -> COCO:
     return coco
 
 
-def _flatten_both(predictions: Sequence[dict], targets: Sequence[dict], num_classes: int) -> tuple[Boxes, Boxes]:
+def check_boxes(predictions: Sequence[dict], targets: Sequence[dict], num_classes: int) -> tuple[Boxes, Boxes]:
+    """Return all detections and all ground truth, checked.
+
+    Raises
+    ------
+    MiaodError
+        If there are not as many of the ones as of the others, or one is not what it should be.
+    """
     for name, images in (("predictions", predictions), ("targets", targets)):
         if not isinstance(images, list | tuple) and not (isinstance(images, np.ndarray) and images.ndim):
             raise MiaodError(f"{name}: {shown(images)} is not a sequence of dicts, one for each image")

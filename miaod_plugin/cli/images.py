@@ -61,7 +61,7 @@ def train(
 
 
 def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = None, device: Device = None) -> None:
-    """Score a detector on an experiment's test images."""
+    """Score a detector on an experiment's test images, and count what it gets wrong."""
     from rich.console import Console
     from rich.table import Table
 
@@ -70,6 +70,7 @@ def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = No
     from miaod_plugin.experiments.store.datasets import load_data
 
     from ..errors import ConfigError
+    from ..mistakes import count_mistakes
 
     config = load_config(yaml, _with_device(overrides, device))
     _use_threads(config.threads)
@@ -77,7 +78,8 @@ def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = No
     _, test = load_data(config)
     if list(test.classes) != estimator.classes_.tolist():
         raise ConfigError(f"{checkpoint}: {_difference(estimator.classes_.tolist(), list(test.classes))}")
-    scores = average_precision(estimator.predict(test.X), test, config.evaluation.metric)
+    predictions = estimator.predict(test.X)
+    scores = average_precision(predictions, test, config.evaluation.metric)
     per_class = scores.pop("per_class")
     table = Table("class", "AP (%)")
     for name, value in per_class.items():
@@ -85,6 +87,7 @@ def evaluate(yaml: Experiment, checkpoint: Checkpoint, overrides: Overrides = No
     Console().print(table)
     print(f"{len(test)} test images, {config.evaluation.metric}:", end=" ")
     print("  ".join(f"{name.upper()} {100 * value:.1f} %" for name, value in scores.items()))
+    print(f"counting detections scored 0.5 or more:\n{count_mistakes(predictions, test.y, len(test.classes))}")
 
 
 def _difference(known: list[str], there: list[str]) -> str:

@@ -49,7 +49,7 @@ def test_train_and_evaluate_need_no_loop(tmp_path, miaod):
         status, output, _ = miaod("train", *arguments)
         assert status == 0 and f"6 steps on 4 annotated images, {unlabelled} unlabelled" in output
         status, output, _ = miaod("evaluate", tmp_path / "one.yaml", "-c", model, "--device", "cpu")
-        assert status == 0 and "AP50" in output
+        assert status == 0 and "AP50" in output and " overlooked\n" in output
     assert miaod("train", tmp_path / "one.yaml", "-c", model, "--labelled", 9)[0] == 2
     for command in ("train", "evaluate"):
         status, _, errors = miaod(command, tmp_path / "one.yaml", "-c", model, "--device", "tpu")
