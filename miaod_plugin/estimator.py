@@ -109,10 +109,10 @@ class ObjectDetector(FittedDetector):
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ..., or ``"auto"``: a GPU if there is one.
     devices : int
-        Processes that share each training and each pass over a pool, on a GPU each, or on a CPU. A batch is shared out,
-        in the same order and with the same augmentation, and BatchNorm that trains learns from all of it: a step is
-        that of one process up to rounding, where images are of one size. They stay until Python ends. Under torchrun
-        they are those that it started: the same script runs in each, with an int as `random_state` everywhere.
+        Processes that share each training and each pass over a pool, on a GPU each, or on a CPU, until Python ends;
+        under torchrun those it started, in each of which the same script runs, with an int as `random_state`. A step is
+        that of one process up to rounding, its batch, augmentation, padding and BatchNorm shared. Other random numbers
+        are drawn by ``"torchvision:..."`` models, and by `MeanTeacher` for images that are padded to several sizes.
     random_state : int or None
         Seed of the training. The same seed gives bit-identical results on a CPU.
     checkpoint : path, optional

@@ -190,9 +190,14 @@ def average_inside(level: Tensor, features: Features) -> Tensor:
 def group_by_padded_size(detector: Detector, images: list[Tensor]) -> list[list[Tensor]]:
     """Return the images ``(3, H, W)`` in groups of which each is padded alike; see `Detector.padded_size`."""
     groups: dict[tuple[int, int], list[Tensor]] = {}
-    for image in images:
-        groups.setdefault(detector.padded_size(*image.shape[-2:]), []).append(image)
+    for image, size in zip(images, padded_sizes(detector, images), strict=True):
+        groups.setdefault(size, []).append(image)
     return list(groups.values())
+
+
+def padded_sizes(detector: Detector, images: list[Tensor]) -> list[tuple[int, int]]:
+    """Return the `Detector.padded_size` of each image ``(3, H, W)``."""
+    return [detector.padded_size(*image.shape[-2:]) for image in images]
 
 
 def cells_inside(shape: tuple[int, int], features: Features) -> Tensor:

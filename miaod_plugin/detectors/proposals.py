@@ -18,7 +18,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import LevelMapper
 
-from ..distributed.group import normaliser
+from ..distributed.group import images_beside, normaliser, of_all_parts
 from .box_coding import decode, encode
 from .matching import match_anchors
 from .postprocessing import Candidates, clipped, survivors
@@ -111,6 +111,7 @@ def sample_proposals(
         What those of a class are matched to.
     """
     own = pad_sequence([target["boxes"] for target in targets], batch_first=True).to(proposals)
+    own = F.pad(own, (0, 0, 0, max(of_all_parts(own.shape[1])) - own.shape[1]))
     counts = torch.tensor([len(target["boxes"]) for target in targets])
     there = (torch.arange(own.shape[1]) < counts[:, None]).to(own.device, non_blocking=True)
     proposals, valid = torch.cat((proposals, own), dim=1), torch.cat((valid, there), dim=1)
@@ -136,7 +137,7 @@ def balanced_sample(matches: Tensor, sampler: BalancedPositiveNegativeSampler) -
     """Draw positives and negatives of each image as torchvision's sampler does: as likely, not the same ones.
 
     Up to a fraction of the sample are positives, and the rest are negatives if there are as many: those with the
-    largest of random keys.
+    largest of random keys, which are drawn for the whole batch, whichever process sees it.
 
     Parameters
     ----------
@@ -153,7 +154,8 @@ def balanced_sample(matches: Tensor, sampler: BalancedPositiveNegativeSampler) -
         Whether an index is of the sample, or fills it up.
     """
     size, most_positives = sampler.batch_size_per_image, int(sampler.batch_size_per_image * sampler.positive_fraction)
-    keys = torch.rand(matches.shape, device=matches.device)
+    before, after = images_beside()
+    keys = torch.rand(before + len(matches) + after, matches.shape[1], device=matches.device)[before:][: len(matches)]
     drawn = [
         keys.masked_fill(~of_kind, -1).topk(min(most, matches.shape[1]), dim=1)
         for of_kind, most in ((matches >= 0, most_positives), (matches == Matcher.BELOW_LOW_THRESHOLD, size))

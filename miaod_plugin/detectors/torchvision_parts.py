@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from ..distributed.group import images_beside, of_all_parts
 from .base import Features, cells_inside
 
 
@@ -18,11 +20,15 @@ def transformed(
     """Return images and targets as torchvision's model resizes, normalises and pads them, channels last in memory.
 
     Equal to ``model.transform(images, targets)`` up to rounding. That normalises whole photographs and then makes them
-    smaller, and copies numbers to the device image by image; here it is the small images that are normalised.
+    smaller, and copies numbers to the device image by image; here it is the small images that are normalised. Where
+    other processes see the rest of an annotated batch, its largest image says how far all are padded.
     """
     transform, given = model.transform, images
     mean, std = (_channels(getattr(transform, name), images[0]) for name in ("image_mean", "image_std"))
+    before, after = images_beside()
+    _draw_sizes(transform, before)
     images = [transform.resize(image)[0] for image in images]
+    _draw_sizes(transform, after)
     if all(image.shape == images[0].shape for image in images):
         images = ((torch.stack(images) - mean) / std).unbind()
     else:
@@ -30,12 +36,26 @@ def transformed(
     sizes = [tuple(image.shape[-2:]) for image in images]
     batch = transform.batch_images(images, transform.size_divisible)
     if targets is not None:
+        batch = _padded(batch, of_all_parts(tuple(batch.shape[-2:])))
         old = [tuple(image.shape[-2:]) for image in given]
         targets = [
             target | {"boxes": _resized(target["boxes"], *pair)}
             for target, *pair in zip(targets, old, sizes, strict=True)
         ]
     return ImageList(batch.contiguous(memory_format=torch.channels_last), sizes), targets
+
+
+def _draw_sizes(transform: GeneralizedRCNNTransform, count: int) -> None:
+    """Draw the random numbers that torchvision draws when it resizes so many images in training."""
+    if transform.training and not isinstance(transform, AsIs):
+        for _ in range(count):
+            transform.torch_choice(transform.min_size)
+
+
+def _padded(batch: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
+    """Pad images ``(B, 3, H, W)`` to the largest height and width of some sizes, of which theirs is one."""
+    lower, right = (max(sides) - side for sides, side in zip(zip(*sizes, strict=True), batch.shape[-2:], strict=True))
+    return F.pad(batch, (0, right, 0, lower)) if lower or right else batch
 
 
 def _channels(values: Sequence[float], like: Tensor) -> Tensor:

@@ -121,6 +121,12 @@ def images_beside() -> tuple[int, int]:
     return (0, 0) if part is None else (part.first, part.of - part.first - part.count)
 
 
+def of_all_parts(value: T) -> list[T]:
+    """Return what each process that sees a part of the batch gives, in their order; else the value alone."""
+    part = _part.get()
+    return [value] if part is None else part.group.all(value)
+
+
 def normaliser(count: Tensor) -> Tensor:
     """Return what a sum over the images at hand is divided by, from their `count` of positives, say; at least 1.
 

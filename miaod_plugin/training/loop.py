@@ -13,11 +13,11 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from ..detectors.base import group_by_padded_size
+from ..detectors.base import padded_sizes
 from ..detectors.network import DetectionNetwork
 from ..distributed.batch_norm import synchronised, trained_norms
 from ..distributed.group import ALONE, Group
-from ..errors import ConfigError, TrainingError
+from ..errors import ConfigError, TrainingError, cut_list
 from ..randomness import seed_torch, unchanged_random_state
 from ..threads import warn_of_waiting
 from .average import update_average
@@ -200,7 +200,7 @@ def require_enough(stages: list[Stage], images: TrainingImages, settings: Settin
 def _require_in_step(
     network: DetectionNetwork, images: list[Tensor], unlabeled: bool, at_most: int | None, group: Group
 ) -> None:
-    """Raise an error if BatchNorm, which adds up its statistics whenever it is called, is called more often elsewhere.
+    """Raise an error if BatchNorm, which adds up its statistics whenever it is called, is called for others elsewhere.
 
     The losses of unlabelled images are computed apart for each size that images are padded to.
     """
@@ -209,11 +209,12 @@ def _require_in_step(
     mend = "a detector_options.batch_norm that does not train, or devices=1"
     if at_most is not None:
         raise ConfigError(f"micro_batch_size: BatchNorm that trains needs whole batches; leave it out, or give {mend}")
-    counts = group.all(len(group_by_padded_size(network.detector, images)) if unlabeled else 1)
-    if len({*counts}) > 1:
+    sizes = group.all([*dict.fromkeys(padded_sizes(network.detector, images))] if unlabeled else [])
+    if others := [of_rank for of_rank in sizes if of_rank != sizes[0]]:
+        one, other = (cut_list([f"{width} x {height}" for height, width in of]) for of in (sizes[0], others[0]))
         raise TrainingError(
-            f"devices: of a batch of unlabelled images, one process sees {max(counts)} sizes and another {min(counts)},"
-            f" of which BatchNorm cannot learn; give images of one size, {mend}"
+            f"devices: of a batch of unlabelled images one process sees {one} pixels and another {other}, of which"
+            f" BatchNorm cannot learn as one process does; give images of one size, {mend}"
         )
 
 

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 from processes import descendants
+from tiny_detectors import TINY_OPTIONS
 
 from miaod_plugin import MIAOD, MeanTeacher, ObjectDetector, Supervised
 from miaod_plugin.data import make_digit_scenes
+from miaod_plugin.data.images import store_image
 from miaod_plugin.distributed.group import Group
 from miaod_plugin.errors import ConfigError, DataError, TrainingError
 from miaod_plugin.strategies import MIAODSampling
@@ -32,19 +34,20 @@ TRAININGS = {
     "miaod": MIAOD(1, 1, 1, 2, 1),
     "faithful": MIAOD(1, 1, 1, 1, 1, mode="faithful"),
     "mean_teacher": MeanTeacher(),
+    "teacher_alone": MeanTeacher(weight=1000.0, burn_in=0.0),
 }
 
 
-def detector_of(training="miaod", **parameters):
+def detector_of(training="miaod", detector="retinanet_tiny", **parameters):
     common = dict(max_steps=10, batch_size=4, score_batch_size=2, device="cpu", random_state=0)
-    return ObjectDetector("retinanet_tiny", DATA.classes, training=TRAININGS[training], **common | parameters)
+    return ObjectDetector(detector, DATA.classes, training=TRAININGS[training], **common | parameters)
 
 
-def fitted(training="miaod", **parameters):
+def fitted(training="miaod", X=DATA.X, **parameters):
     """Return a detector, and the events of its steps."""
     events = []
     detector = detector_of(training, on_step=events.append, **parameters)
-    return detector.fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:]), events
+    return detector.fit(X[:7], DATA.y[:7], unlabeled=X[7:]), events
 
 
 def begun(do, error, match=None, **parameters):
@@ -84,6 +87,10 @@ def assert_same(ours, theirs, rel=1e-5):
         torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=1e-5)
 
 
+def assert_same_in_two(training, **parameters):
+    assert_same(fitted(training, devices=2, **parameters), fitted(training, **parameters))
+
+
 def ranks_of_this_process():
     """Return the processes that share a training with this one, not the workers that other tests have left to wait."""
     started = {pid: Path(f"/proc/{pid}/cmdline") for pid in descendants(os.getpid())}
@@ -101,6 +108,14 @@ def one_thread():
 @pytest.fixture(scope="module")
 def alone():
     return fitted()
+
+
+@pytest.fixture(scope="module")
+def of_several_shapes(tmp_path_factory):
+    """The images with black below or beside them."""
+    folder, below, beside = tmp_path_factory.mktemp("shapes"), [0, 60, 0, 0, 20], [0, 0, 90, 0, 20, 90, 0]
+    larger = [np.pad(x, ((0, below[k % 5]), (0, beside[k % 7]), (0, 0))) for k, x in enumerate(DATA.X)]
+    return np.array([str(store_image(x, folder / str(k))) for k, x in enumerate(larger)])
 
 
 def test_two_processes_train_and_look_as_one_does(alone):
@@ -149,6 +164,21 @@ def test_each_process_has_its_share_of_the_batch_and_of_the_flips_of_one():
             assert drawn_flips(size, 0.5, (3,), Group(rank, 2)).tolist() == flips[place].tolist()
 
 
+@pytest.mark.parametrize(
+    ("training", "name"),
+    [("miaod", "retinanet_mobilenet_v2_fpn"), ("supervised", "fasterrcnn_mobilenet_v3_large_320_fpn")],
+)
+def test_images_of_several_shapes_are_padded_and_sampled_as_by_one_process(training, name, of_several_shapes):
+    options = TINY_OPTIONS[name] | {"max_size": 200}
+    assert_same_in_two(training, X=of_several_shapes, detector=name, detector_options=options, max_steps=5)
+
+
+def test_resized_images_are_changed_as_by_one_process():
+    name = "retinanet_mobilenet_v2_fpn"
+    options = TINY_OPTIONS[name] | {"batch_norm": "trained"}  # where weights are random, else all images look alike
+    assert_same_in_two("teacher_alone", detector=name, detector_options=options, max_steps=3, learning_rate=1e-4)
+
+
 def test_what_cannot_be_shared_is_refused_in_one_line():
     data = dict(X=DATA.X[:7], y=DATA.y[:7])
     with pytest.raises(ConfigError, match=r"^devices: 2 processes, each with a GPU, work on no single one; leave out"):
@@ -162,7 +192,7 @@ def test_what_cannot_be_shared_is_refused_in_one_line():
 def test_fifty_steps_are_those_of_one_process(training):
     # at higher rates one process too, begun with weights that differ by rounding, comes to other losses within 50 steps
     parameters = {"max_steps": 50, "learning_rate": 1e-4}
-    assert_same(fitted(training, **parameters, devices=2), fitted(training, **parameters))
+    assert_same_in_two(training, **parameters)
 
 
 SCRIPT = """
@@ -201,7 +231,7 @@ def test_torchrun_on_two_nodes_trains_and_looks_as_one_process_does(tmp_path, al
 
 
 @pytest.mark.slow
-def test_what_stops_a_process_is_told_as_where_one_works_alone(tmp_path):
+def test_what_stops_a_process_is_told_as_where_one_works_alone(tmp_path, of_several_shapes):
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=r"^devices: 5 cannot share a batch of 4 labelled images; give at most 4, or"):
         detector_of(devices=5).fit(DATA.X[:7], DATA.y[:7])
@@ -209,6 +239,8 @@ def test_what_stops_a_process_is_told_as_where_one_works_alone(tmp_path):
         ConfigError, match=r"^micro_batch_size: BatchNorm that trains needs whole batches; leave it out"
     ):
         detector_of(devices=2, micro_batch_size=1).fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
+    with pytest.raises(TrainingError, match=r"^devices: of a batch of unlabelled images one process sees .*128 x 128"):
+        fitted(X=of_several_shapes, devices=2)
     with pytest.raises(TrainingError, match=r"^the loss is not finite at step"):
         detector_of(devices=2, learning_rate=1e30).fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
     detector = detector_of(devices=2).fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
