@@ -37,7 +37,7 @@ def _forward(norm: _BatchNorm, group: Group, x: Tensor) -> Tensor:
         return type(norm).forward(norm, x)
     over, shape = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
     images = x.float()
-    count = group.sum(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+    count = group.sum(torch.tensor(x.numel() // x.shape[1], dtype=torch.float64, device=x.device))
     mean = _Summed.apply(images.sum(over), group) / count
     centred = images - mean.view(shape)
     variance = _Summed.apply(centred.square().sum(over), group) / count
