@@ -130,24 +130,6 @@ def test_two_processes_train_and_look_as_one_does(alone):
     assert picked[0] == picked[1] == picked[2]
 
 
-def test_a_training_begun_by_one_process_goes_on_in_two_and_one_of_which_one_was_killed_in_one(alone, tmp_path):
-    half = tmp_path / "half.ckpt"
-    events = begun(give_up, KeyboardInterrupt, checkpoint=half)
-    of_one, tensors = read_tensors(half, KIND, "a checkpoint")
-    shapes_of_one = {name: tensor.shape for name, tensor in tensors.items()}
-    assert_goes_on(events, alone, checkpoint=half, devices=2)
-
-    ranks, start = ranks_of_this_process(), time.monotonic()
-    match = r"^devices: process 2 of 2 was killed by SIGKILL.*from a checkpoint"
-    kill = partial(os.kill, max(ranks), signal.SIGKILL)
-    events = begun(kill, TrainingError, match, checkpoint=half, devices=2)
-    assert time.monotonic() - start < 30 and not ranks_of_this_process()
-    of_two, tensors = read_tensors(half, KIND, "a checkpoint")
-    assert of_two["training"] == of_one["training"] and of_two["means"].keys() == of_one["means"].keys()
-    assert {name: tensor.shape for name, tensor in tensors.items()} == shapes_of_one
-    assert_goes_on(events, alone, checkpoint=half)
-
-
 def test_each_process_has_its_share_of_the_batch_and_of_the_flips_of_one():
     images = TrainingImages(DATA.X[:7], DATA.y[:7], DATA.X[7:])
     settings = Settings(5, "sgd", 0.1, 0.9, 0, 0, 1, None, "ssd", 0.5, 0, None)
@@ -179,6 +161,24 @@ def test_resized_images_are_changed_as_by_one_process():
     assert_same_in_two("teacher_alone", detector=name, detector_options=options, max_steps=3, learning_rate=1e-4)
 
 
+def test_a_training_begun_by_one_process_goes_on_in_two_and_one_of_which_one_was_killed_in_one(alone, tmp_path):
+    half = tmp_path / "half.ckpt"
+    events = begun(give_up, KeyboardInterrupt, checkpoint=half)
+    of_one, tensors = read_tensors(half, KIND, "a checkpoint")
+    shapes_of_one = {name: tensor.shape for name, tensor in tensors.items()}
+    assert_goes_on(events, alone, checkpoint=half, devices=2)
+
+    ranks, start = ranks_of_this_process(), time.monotonic()
+    match = r"^devices: process 2 of 2 was killed by SIGKILL.*from a checkpoint"
+    kill = partial(os.kill, max(ranks), signal.SIGKILL)
+    events = begun(kill, TrainingError, match, checkpoint=half, devices=2)
+    assert time.monotonic() - start < 30 and not ranks_of_this_process()
+    of_two, tensors = read_tensors(half, KIND, "a checkpoint")
+    assert of_two["training"] == of_one["training"] and of_two["means"].keys() == of_one["means"].keys()
+    assert {name: tensor.shape for name, tensor in tensors.items()} == shapes_of_one
+    assert_goes_on(events, alone, checkpoint=half)
+
+
 def test_what_cannot_be_shared_is_refused_in_one_line():
     data = dict(X=DATA.X[:7], y=DATA.y[:7])
     with pytest.raises(ConfigError, match=r"^devices: 2 processes, each with a GPU, work on no single one; leave out"):
@@ -190,7 +190,8 @@ def test_what_cannot_be_shared_is_refused_in_one_line():
 @pytest.mark.slow
 @pytest.mark.parametrize("training", TRAININGS)
 def test_fifty_steps_are_those_of_one_process(training):
-    # at higher rates one process too, begun with weights that differ by rounding, comes to other losses within 50 steps
+    # At higher rates rounding alone leads to other losses within 50 steps: at 3e-4 mean_teacher's differ by up to 2e-5,
+    # and by 5e-15 where all is computed in float64. None of its instances comes near OBJECT (0.013 of 0.1).
     parameters = {"max_steps": 50, "learning_rate": 1e-4}
     assert_same_in_two(training, **parameters)
 
