@@ -15,7 +15,12 @@ def miaod(*arguments, **options) -> subprocess.CompletedProcess:
 
 def start(yaml: Path, runs: Path, *more: str) -> subprocess.Popen:
     """Start a run in a process group of its own, which heeds Ctrl-C also where the tests run in the background."""
-    command = [sys.executable, "-m", "miaod_plugin", "run", str(yaml), "--out", str(runs), *more]
+    return start_command("run", yaml, "--out", runs, *more)
+
+
+def start_command(*arguments) -> subprocess.Popen:
+    """Start the command like this."""
+    command = [sys.executable, "-m", "miaod_plugin", *map(str, arguments)]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, **streams, start_new_session=True, preexec_fn=_heed_ctrl_c)
 

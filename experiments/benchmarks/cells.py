@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, nargs=2, default=[300, 1000], metavar="N", help="few, and many")
     parser.add_argument("--executor", choices=("processes", "ray"), default="processes")
     options = parser.parse_args()
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as that of worker processes
     executor, own = (StubTasks, {"address": "local"}) if options.executor == "ray" else (StubProcesses, {})
     sizes, seconds = [], []
     for n in options.cells:

@@ -153,6 +153,7 @@ def main() -> None:
     parser.add_argument("--kill", action="store_true", help="kill a worker in the middle of the last round")
     options = parser.parse_args()
     require_ray("the benchmark", "pyarrow")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as that of the processes that they are compared with
     with TemporaryDirectory() as temporary:
         top = Path(temporary)
         write_pool(top / "pool.parquet", options.images)

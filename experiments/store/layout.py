@@ -135,7 +135,11 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run's lock, on NFS too; the system releases it when the process ends, however it ends."""
+        """Hold the run's lock, by flock; the system releases it when the process ends, however it ends.
+
+        It holds among the machines of an NFS that is mounted with locks, not ``nolock`` or ``local_lock``. Where a file
+        system has no flock, `FileLock` may take the file's being there for it, which a killed process leaves behind.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         is_there(self.root / "lock")  # refuses a link
         try:

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import start_command, wait_for_end
 from test_cli_rank import ranked
 
+from miaod_plugin import ObjectDetector
+from miaod_plugin.baselines import EntropySampling
+from miaod_plugin.cluster.datasets import map_dataset
 from miaod_plugin.data import load_folder, make_digit_scenes
 from miaod_plugin.data.images import store_image
 
@@ -117,6 +121,22 @@ def test_a_path_of_a_table_that_leads_elsewhere_is_an_image_that_cannot_be_read(
     assert status == 2 and "has no column path of strings or bytes of binary, but url; name them so" in errors
 
 
+@pytest.mark.parametrize("how", ["paths", "bytes"])
+def test_a_ray_data_set_of_images_gets_a_column_for_each_reducer(checkpoints, scenes, tmp_path, how):
+    X = load_folder(scenes).X
+    columns = {"bytes": [Path(path).read_bytes() for path in X]} if how == "bytes" else {}
+    table_of(scenes, tmp_path / "pool.parquet", **columns)
+    model = checkpoints / "miaod.safetensors"
+    reducers = {"entropy": EntropySampling().reducer(), "embedding": lambda outputs: outputs.embeddings}
+    mapped = map_dataset(ray.data.read_parquet(str(tmp_path / "pool.parquet")), model, reducers, root=str(scenes))
+    mapped.write_parquet(str(tmp_path / "rated"))
+    rows = sorted(rows_in(tmp_path / "rated"), key=lambda row: row["id"])
+    expected = ObjectDetector.load(model, device="cpu").map_pool(X, reducers)
+    assert [row["path"] for row in rows] == load_folder(scenes).ids.tolist()
+    np.testing.assert_allclose([row["entropy"] for row in rows], expected["entropy"], rtol=1e-5)
+    np.testing.assert_allclose([row["embedding"] for row in rows], expected["embedding"], rtol=1e-4, atol=1e-6)
+
+
 class Killer(threading.Thread):
     """Kills a worker as soon as there is a file in a folder."""
 
@@ -159,6 +179,29 @@ def test_a_killed_worker_costs_no_row_and_makes_none_twice(checkpoints, scenes, 
     assert killer.killed and killer.files < len(list((tmp_path / "rank.csv.rows").glob("*.parquet")))
     assert [row["row"] for row in rows] == list(range(10 * N))
     np.testing.assert_array_equal([row["utility"] for row in rows[:N]] * 10, [row["utility"] for row in rows])
+
+
+def test_ctrl_c_ends_the_workers_in_one_line_and_the_same_command_goes_on(checkpoints, scenes, tmp_path, miaod):
+    content = [Path(path).read_bytes() for path in load_folder(scenes).X] * 10
+    parquet.write_table(pa.table({"bytes": content}), tmp_path / "pool.parquet", row_group_size=100)
+    arguments = ["rank", tmp_path / "pool.parquet", "-c", checkpoints / "miaod.safetensors", "--strategy", "entropy"]
+    arguments += ["--out", tmp_path / "rank.csv", "--ray"]
+    process, kept = start_command(*arguments, ray.get_runtime_context().gcs_address), tmp_path / "rank.csv.rows"
+    deadline = time.monotonic() + 240
+    while not list(kept.glob("*.parquet")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    started = workers()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.decode() == "stopped; the same command goes on from here\n"
+    assert started
+    wait_for_end(started)
+    before = {path: path.stat().st_mtime_ns for path in kept.glob("*.parquet")}
+    status, _, errors = miaod(*arguments)
+    assert status == 0, errors
+    assert before and all(path.stat().st_mtime_ns == then for path, then in before.items())
+    assert [row["row"] for row in rows_in(kept)] == list(range(10 * N))
 
 
 def test_what_was_done_is_not_done_again_for_the_same_model_and_images(checkpoints, scenes, tmp_path, miaod):
