@@ -13,6 +13,7 @@ from tiny_experiment import TINY, bits, write_experiment
 
 from miaod_plugin.errors import ConfigError
 from miaod_plugin.experiments.config.schema import load_config
+from miaod_plugin.experiments.runner.run import run_experiment
 
 # One arm over two budgets, a checkpoint after every step.
 CHANGES = {
@@ -31,6 +32,14 @@ def test_devices_of_one_cell_and_several_cells_at_once_are_refused(tmp_path):
         load_config(yaml, ["devices=2", "jobs=3"])
     with pytest.raises(ConfigError, match=refused.format("device: cuda:1")):
         load_config(yaml, ["devices=2", "device=cuda:1"])
+
+
+def test_torchrun_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    config = load_config(write_experiment(tmp_path, **CHANGES), ["devices=2"])
+    with pytest.raises(ConfigError, match=r"^torchrun: it starts scripts that call fit; run .* with devices=N$"):
+        run_experiment(config, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def ended(yaml: Path, runs: Path, kill: tuple[float, int] | None = None) -> tuple[int, list[str], float]:
