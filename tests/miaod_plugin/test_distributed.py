@@ -240,7 +240,8 @@ def test_what_stops_a_process_is_told_as_where_one_works_alone(tmp_path, of_seve
         ConfigError, match=r"^micro_batch_size: BatchNorm that trains needs whole batches; leave it out"
     ):
         detector_of(devices=2, micro_batch_size=1).fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
-    with pytest.raises(TrainingError, match=r"^devices: of a batch of unlabelled images one process sees .*128 x 128"):
+    sizes = r"^devices: .* one process sees 64 x 64, 192 x 128 pixels and another 64 x 64, of which BatchNorm cannot"
+    with pytest.raises(TrainingError, match=sizes):
         fitted(X=of_several_shapes, devices=2)
     with pytest.raises(TrainingError, match=r"^the loss is not finite at step"):
         detector_of(devices=2, learning_rate=1e30).fit(DATA.X[:7], DATA.y[:7], unlabeled=DATA.X[7:])
