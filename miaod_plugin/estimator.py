@@ -111,8 +111,8 @@ class ObjectDetector(FittedDetector):
     devices : int
         Processes that share each training and each pass over a pool, on a GPU each, or on a CPU, until Python ends;
         under torchrun those it started, in each of which the same script runs, with an int as `random_state`. A step is
-        that of one process up to rounding, its batch, augmentation, padding and BatchNorm shared. Other random numbers
-        are drawn by ``"torchvision:..."`` models, and by `MeanTeacher` for images that are padded to several sizes.
+        that of one process up to rounding, its batch, augmentation, padding and BatchNorm shared; but a model
+        ``"torchvision:..."`` pads and samples each part by itself, and `MeanTeacher` draws others for several sizes.
     random_state : int or None
         Seed of the training. The same seed gives bit-identical results on a CPU.
     checkpoint : path, optional
