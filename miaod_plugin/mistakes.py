@@ -14,8 +14,8 @@ from .metrics import check_boxes
 class Mistakes:
     """How many objects were found, and how many detections lie on one; difficult objects and crowds count neither way.
 
-    Which strategy can help depends on it: entropy, or the disagreement of MI-AOD's classifiers, is large where classes
-    are confused, and next to nothing where an object is overlooked.
+    Entropy and the disagreement of two classifiers are large where classes are confused, and small where an object is
+    overlooked altogether.
     """
 
     objects: int
