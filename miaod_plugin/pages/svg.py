@@ -13,7 +13,7 @@ from .looks import DASHES, SHAPES, colour_of, mark_of
 
 INK, MUTED, RULE = "#1f2328", "#59636e", "#e4e7eb"
 FONT = "font-size:12px;fill:" + MUTED
-CHARACTER = 6.8  # pixels, of a letter of this font at most on average
+CHARACTER = 7.5  # pixels, of a letter of this font at most on average
 
 
 @dataclass(frozen=True)
